@@ -1,0 +1,113 @@
+"""Where the default hyper-parameters come from: a grid per method on validation seeds of the quick suite.
+
+    python benchmarks/sweep.py [METHOD ...] [--workers N]
+
+Seeds from 1000 on are never used by a suite. A setting's value is the mean over tasks and seeds of (headline + f1) / 2: find
+the directions, and detect them. Results are merged into ``benchmarks/sweep.json``; ``docs/sweep.md`` shows them, and a test
+holds the defaults in ``methods/`` to the winners.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "sweep.json"
+PAGE = HERE.parent / "docs" / "sweep.md"
+TASKS = ("superposition/1.30x", "superposition/1.82x", "sparsity/0.05", "frequency/zipf1.0", "correlation/0.5", "absorption/even")
+SEEDS = (1000, 1001)
+RATES = (3e-3, 1e-2)
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "relu_sae": {"lr": RATES, "l1_weight": (0.1, 0.2, 0.3, 0.4, 0.6)},
+    "gated_sae": {"lr": RATES, "gate_weight": (0.2, 0.4, 0.6, 0.8, 1.2)},
+    "jumprelu_sae": {"lr": RATES, "l0_weight": (0.02, 0.05, 0.1, 0.2), "bandwidth": (0.1, 0.3)},
+    "topk_sae": {"lr": RATES, "ratio": (1.0, 1.5, 2.0)},
+    "batchtopk_sae": {"lr": RATES, "ratio": (1.0, 1.25, 1.5)},
+    "matryoshka_sae": {"lr": RATES, "ratio": (1.0, 1.5), "prefix_weight": (0.3, 1.0)},
+    "transcoder": {"lr": RATES, "ratio": (1.0, 1.5, 2.0)},
+    "crosscoder": {"lr": RATES, "ratio": (1.0, 1.5, 2.0)},
+    "topk_sae+anchored": {"anchor_weight": (0.01, 0.1, 1.0)},
+}
+
+
+def main() -> None:
+    """Run the grids, merge the results and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"default: all of {', '.join(GRIDS)}")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    unknown = set(arguments.methods) - set(GRIDS)
+    if unknown:
+        parser.error(f"no grid for {', '.join(sorted(unknown))}: expected some of {', '.join(GRIDS)}")
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for method in arguments.methods or GRIDS:
+        results[method] = sweep(method, arguments.workers)
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        print(method, "->", best(results[method])["setting"], flush=True)
+    PAGE.write_text(page(results))
+
+
+def sweep(method: str, workers: int) -> list[dict[str, Any]]:
+    """Return every setting of a method's grid with its mean scores."""
+    grid = GRIDS[method]
+    settings = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    cells = list(product(range(len(settings)), TASKS, SEEDS))
+    scores = Parallel(n_jobs=workers, verbose=1)(delayed(run)(method, settings[i], task, seed) for i, task, seed in cells)
+    rows = []
+    for i, setting in enumerate(settings):
+        mine = [score for score, cell in zip(scores, cells, strict=True) if cell[0] == i]
+        means = {name: round(sum(score[name] for score in mine) / len(mine), 4) for name in ("headline", "f1", "l0", "dead")}
+        rows.append({"setting": setting, **means, "value": round((means["headline"] + means["f1"]) / 2, 4)})
+    return rows
+
+
+def run(method: str, setting: dict[str, Any], task_name: str, seed: int) -> dict[str, float]:
+    """Train and score one cell."""
+    import torch
+
+    import lrbench
+
+    torch.set_num_threads(1)
+    task = lrbench.load_task(task_name, "quick", seed)
+    learner = lrbench.load_method(method, **setting)
+    return lrbench.score(learner.fit(task.view(learner.pair), seed=seed), task)
+
+
+def best(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the setting of largest value."""
+    return max(rows, key=lambda row: row["value"])
+
+
+def page(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the results as markdown, a table a method, the winner in bold."""
+    lines = [
+        "# Where the default hyper-parameters come from",
+        "",
+        "Written by `python benchmarks/sweep.py`: every setting of a grid, trained in the `quick` suite on validation seeds",
+        f"{', '.join(map(str, SEEDS))} (no suite uses them) and {', '.join(TASKS)}. A setting's value is the mean of",
+        "(headline + F1) / 2. The best one is the default, which `tests/test_sweep.py` checks. Anchored twins take the plain",
+        "method's setting; their anchor weight comes from the TopK SAE's.",
+    ]
+    for method in GRIDS:
+        rows = results.get(method, [])
+        if not rows:
+            continue
+        names = list(GRIDS[method])
+        lines += ["", f"## {method}", "", "| " + " | ".join([*names, "value", "headline", "F1", "L0", "dead"]) + " |"]
+        lines.append("|" + "---:|" * (len(names) + 5))
+        for row in rows:
+            cells = [*(f"{row['setting'][name]:g}" for name in names), f"{row['value']:.3f}"]
+            cells += [f"{row[name]:.3f}" for name in ("headline", "f1", "l0", "dead")]
+            mark = "**" if row is best(rows) else ""
+            lines.append("| " + " | ".join(f"{mark}{cell}{mark}" for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""lrbench, the Linear Representation Bench: which sparse dictionary learning method recovers the true features?
+
+Importing this package loads no torch; names are fetched from their modules when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrbench import activation as activation
+    from lrbench.dictionary import Dictionary as Dictionary
+    from lrbench.errors import LrbenchError as LrbenchError
+    from lrbench.errors import NotApplicable as NotApplicable
+    from lrbench.method import Method as Method
+    from lrbench.metric_table import METRICS as METRICS
+    from lrbench.metrics import evaluate as evaluate
+    from lrbench.metrics import score as score
+    from lrbench.registry import load_method as load_method
+    from lrbench.registry import load_task as load_task
+    from lrbench.sdl import SDL as SDL
+    from lrbench.store import load_records as load_records
+    from lrbench.structure import WorldSpec as WorldSpec
+    from lrbench.task import Task as Task
+    from lrbench.view import TrainView as TrainView
+    from lrbench.world import World as World
+
+_HOME = {
+    "Dictionary": "dictionary",
+    "LrbenchError": "errors",
+    "METRICS": "metric_table",
+    "Method": "method",
+    "NotApplicable": "errors",
+    "SDL": "sdl",
+    "Task": "task",
+    "TrainView": "view",
+    "World": "world",
+    "WorldSpec": "structure",
+    "evaluate": "metrics",
+    "load_method": "registry",
+    "load_records": "store",
+    "load_task": "registry",
+    "score": "metrics",
+}
+__all__ = [*sorted(_HOME), "activation"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "activation":
+        return import_module("lrbench.activation")
+    if name not in _HOME:
+        raise AttributeError(f"module 'lrbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(import_module(f"lrbench.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

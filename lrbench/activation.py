@@ -1,0 +1,158 @@
+"""The activations σ of a dictionary: small objects that turn pre-activations into latents.
+
+Every one is valid in the paper's sense, σ(z)_i ∈ {0, z_i}: it selects, it never rescales. A Gated SAE becomes a
+JumpReLU when its dictionary is made (see ``methods/gated_sae.py``), so it needs no activation of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lrbench.errors import LrbenchError
+
+
+class Activation(Protocol):
+    """What a dictionary asks of σ."""
+
+    @property
+    def name(self) -> str:
+        """The name that is written into files."""
+
+    def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Return the latents: z_i where selected, 0 elsewhere."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that a file needs to hold, as tensors."""
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """max(0, z): every positive pre-activation stays."""
+
+    name = "relu"
+
+    def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Return max(0, z)."""
+        return z.relu()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: there is nothing to remember."""
+        return {}
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k largest positive pre-activations of each sample stay (Makhzani & Frey 2014; Gao et al. 2024)."""
+
+    k: int
+    name = "topk"
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
+
+    def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Return z where it is among the k largest of its row and positive, else 0."""
+        if self.k >= z.shape[-1]:
+            return z.relu()
+        values, winners = z.topk(self.k, dim=-1, sorted=False)
+        return torch.zeros_like(z).scatter(-1, winners, values.relu())
+
+    def state(self) -> dict[str, Tensor]:
+        """Return k."""
+        return {"k": torch.tensor(self.k)}
+
+
+@dataclass(frozen=True)
+class BatchTopK:
+    """The k·B largest positive pre-activations of a batch of B stay (Bussmann et al. 2024).
+
+    Parameters
+    ----------
+    k
+        Mean number of latents that stay per sample.
+    threshold
+        Once it is set (training does), a latent stays where z > threshold, and a sample's code no longer depends on its batch.
+    """
+
+    k: int
+    threshold: float | None = None
+    name = "batchtopk"
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
+
+    def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Return z where it stays, else 0."""
+        if self.threshold is not None:
+            return torch.where(z > self.threshold, z, 0.0).relu()
+        keep = self.k * z[..., 0].numel()
+        if keep >= z.numel():
+            return z.relu()
+        flat = z.flatten()
+        values, winners = flat.topk(keep, sorted=False)
+        return torch.zeros_like(flat).scatter(0, winners, values.relu()).view_as(z)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return k and, once it is set, the threshold."""
+        state = {"k": torch.tensor(self.k)}
+        return state if self.threshold is None else state | {"threshold": torch.tensor(self.threshold, dtype=torch.float64)}
+
+
+class JumpReLU:
+    """z where it exceeds its latent's threshold (Rajamanoharan et al. 2024b).
+
+    Parameters
+    ----------
+    threshold
+        One threshold >= 0 for all latents, or one for each, shape (latent,).
+    """
+
+    name = "jumprelu"
+
+    def __init__(self, threshold: float | Float[Tensor, " latent"]) -> None:
+        self.threshold = torch.as_tensor(threshold, dtype=torch.get_default_dtype() if isinstance(threshold, int | float) else None)
+        if not bool((self.threshold >= 0).all()):
+            raise LrbenchError(f"threshold={threshold}: expected JumpReLU thresholds >= 0")
+
+    def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Return z where z > threshold, else 0."""
+        return torch.where(z > self.threshold.to(z), z, 0.0)
+
+    def __repr__(self) -> str:
+        return f"JumpReLU(threshold={self.threshold.tolist()})" if self.threshold.numel() == 1 else "JumpReLU(threshold=…)"
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the thresholds."""
+        return {"threshold": self.threshold}
+
+
+def from_state(name: str, state: dict[str, Tensor]) -> Activation:
+    """Rebuild an activation from its name and `state`.
+
+    Raises
+    ------
+    LrbenchError
+        For a name that is not an activation, or a state that lacks what it needs.
+    """
+    try:
+        if name == "relu":
+            return ReLU()
+        if name == "topk":
+            return TopK(int(state["k"]))
+        if name == "batchtopk":
+            return BatchTopK(int(state["k"]), float(state["threshold"]) if "threshold" in state else None)
+        if name == "jumprelu":
+            return JumpReLU(state["threshold"])
+    except KeyError as missing:
+        raise LrbenchError(f"activation {name!r} needs {missing} in its state; found {sorted(state)}") from missing
+    raise LrbenchError(f"unknown activation {name!r}: expected relu, topk, batchtopk or jumprelu")
+
+
+def _check_k(k: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise LrbenchError(f"k={k!r}: expected a whole number of latents >= 1")

@@ -1,0 +1,208 @@
+"""One cell of a run, and what happens to it inside a worker: train, check, score, record."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from lrbench.backends import describe
+from lrbench.errors import LrbenchError, NotApplicable
+from lrbench.record import Key, ParentRecall, Provenance, Record, Timing, cell_id
+from lrbench.registry import load_method, load_task
+
+if TYPE_CHECKING:
+    from lrbench.dictionary import Dictionary
+    from lrbench.task import Task
+    from lrbench.view import TrainView
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one task with one seed: all that a worker needs, and all that decides whether it is done."""
+
+    task: str
+    family: str
+    suite: str
+    seed: int
+    task_hash: str
+    world_hash: str
+    method: str
+    source: str
+    pair: str
+    kind: str
+    source_hash: str
+    provenance: Provenance
+
+    @property
+    def key(self) -> Key:
+        """The cell within its suite: (task, method, seed)."""
+        return (self.task, self.method, self.seed)
+
+    @property
+    def id(self) -> str:
+        """The cell for a person: ``task[method-seed0]``."""
+        return cell_id(self.key)
+
+    def done_by(self, record: Record | None) -> bool:
+        """Whether a record answers this cell: same task, world and method source, and not a failure."""
+        if record is None or record.status == "failed":
+            return False
+        facts = ("task_hash", "world_hash", "source_hash")
+        return all(getattr(record, fact) == getattr(self, fact) for fact in facts)
+
+
+def prepare_worker() -> None:
+    """Load what takes long once per worker, before any cell's clock runs."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run_cell(cell: Cell) -> Record:
+    """Train and score one cell in this process. What the method raises becomes a failed record."""
+    began = time.perf_counter()
+    try:
+        return _attempt(cell, began)
+    except NotApplicable as why:
+        return make_record(cell, time.perf_counter() - began, status="skipped", reason=" ".join(str(why).split()))
+    except (Exception, SystemExit) as error:
+        reason, trace = describe(error)
+        return make_record(cell, time.perf_counter() - began, status="failed", reason=reason, traceback=trace)
+
+
+def _attempt(cell: Cell, began: float) -> Record:
+    from lrbench.metrics import evaluate
+
+    device = cell.provenance.device
+    _reset_process(cell.seed)
+    task = _cached_task(cell.task, cell.suite, cell.seed)
+    method = load_method(cell.source)
+    hyperparameters = _plain(method.hyperparameters())
+    view = task.view(cell.pair, device)
+    start = time.perf_counter()
+    fitted = method.fit(view, seed=cell.seed)
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    train_seconds = time.perf_counter() - start
+    dictionary = _checked(fitted, cell, view)
+    result = evaluate(dictionary, task)
+    return make_record(
+        cell,
+        time.perf_counter() - began,
+        status="ok",
+        hyperparameters=hyperparameters,
+        scores={name: _known(value) for name, value in result.scores.items()},
+        curves=result.curves,
+        parents=[
+            ParentRecall(
+                parent=int(row["parent"]),
+                recall_alone=_known(row["recall_alone"]),
+                recall_with_child=_known(row["recall_with_child"]),
+            )
+            for row in result.parents
+        ],
+        world=_facts(task),
+        train_seconds=train_seconds,
+        samples_per_second=view.budget.n_samples / train_seconds if cell.kind == "sdl" else None,
+    )
+
+
+def _plain(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters, or an error before hours of training if a record cannot hold them."""
+    for name, value in hyperparameters.items():
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if not all(item is None or isinstance(item, (bool, int, float, str)) for item in items):
+            raise LrbenchError(f"hyper-parameter {name}={value!r}: expected a number, a string or a list of them")
+    return hyperparameters
+
+
+def _known(value: float) -> float | None:
+    """None for the NaN of what does not apply; an infinite score is an error that `Record` raises."""
+    return None if isnan(value) else float(value)
+
+
+def _checked(fitted: object, cell: Cell, view: TrainView) -> Dictionary:
+    """The dictionary, or an error that says what is wrong with it."""
+    from lrbench.dictionary import Dictionary
+
+    if not isinstance(fitted, Dictionary):
+        raise LrbenchError(f"fit returned {type(fitted).__name__}, expected lrbench.Dictionary")
+    if fitted.pair != cell.pair:
+        raise LrbenchError(f"fit returned a dictionary for the pair {fitted.pair!r}, the method declares {cell.pair!r}")
+    shape, expected = (fitted.W_enc.shape[1], fitted.W_dec.shape[1]), (view.d_in, view.d_out)
+    if shape != expected:
+        raise LrbenchError(f"fit returned a dictionary with (d_in, d_out) = {shape}, expected {expected}")
+    if fitted.n_latents > view.budget.n_latents and cell.kind != "reference":
+        raise LrbenchError(f"fit returned {fitted.n_latents} latents, the budget allows {view.budget.n_latents}")
+    if not fitted.finite():
+        raise LrbenchError("fit returned a dictionary with NaN or infinite weights")
+    return fitted
+
+
+def _reset_process(seed: int) -> None:
+    """Undo what an earlier cell in this process may have changed: a record must not depend on its neighbours."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (for methods that use the global generator all the same)
+    torch.manual_seed(seed)
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.set_num_threads(1)
+
+
+@lru_cache(maxsize=1)
+def _cached_task(name: str, suite: str, seed: int) -> Task:
+    return load_task(name, suite, seed)
+
+
+def _facts(task: Task) -> dict[str, Any]:
+    spec = task.spec.world
+    return {
+        "features": spec.n_features,
+        "dim": spec.dims[0],
+        "sites": len(spec.dims),
+        "latents": task.spec.n_latents,
+        "interference": spec.interference,
+        "interference_reached": max(task.world.interference),
+        "mean_l0": spec.mean_l0,
+        "extreme_sparsity": spec.extreme_sparsity,
+    }
+
+
+def make_record(
+    cell: Cell,
+    seconds: float,
+    train_seconds: float | None = None,
+    samples_per_second: float | None = None,
+    **outcome: Any,
+) -> Record:
+    """Return the record of a cell that ends now, after ``seconds``; ``outcome`` holds more fields of `Record`."""
+    return Record(
+        task=cell.task,
+        family=cell.family,
+        suite=cell.suite,
+        seed=cell.seed,
+        task_hash=cell.task_hash,
+        world_hash=cell.world_hash,
+        method=cell.method,
+        pair=cell.pair,
+        kind=cell.kind,
+        source_hash=cell.source_hash,
+        provenance=cell.provenance,
+        timing=Timing(
+            seconds=seconds,
+            train_seconds=train_seconds,
+            samples_per_second=samples_per_second,
+            finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ),
+        **outcome,
+    )

@@ -1,0 +1,197 @@
+"""The command line. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from lrbench.errors import LrbenchError
+
+if TYPE_CHECKING:
+    from lrbench.progress import RunProgress
+    from lrbench.record import Record
+    from lrbench.runner import Summary
+
+EXIT_OK, EXIT_FAILED_CELLS, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+CAUSES_SHOWN = 20
+UsageError: Any = typer.BadParameter.__base__  # typer brings its own click or shares one, depending on the version
+
+app = typer.Typer(
+    help="Linear Representation Bench: which sparse dictionary learning method recovers the true features?",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Catalogue(str, Enum):
+    """What can be listed."""
+
+    tasks = "tasks"
+    methods = "methods"
+    suites = "suites"
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[Catalogue, typer.Argument(help="tasks, methods or suites")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """List the tasks, methods or suites."""
+    from lrbench import registry
+
+    find: dict[Catalogue, Any] = {
+        Catalogue.tasks: registry.task_catalogue,
+        Catalogue.methods: registry.method_catalogue,
+        Catalogue.suites: registry.suites,
+    }
+    rows = [asdict(info) for info in find[what]()]
+    if as_json:
+        print(json.dumps(rows, indent=1, default=str))
+        return
+    shown = {
+        Catalogue.tasks: ["name", "suites"],
+        Catalogue.methods: ["name", "kind", "pair"],
+        Catalogue.suites: ["name", "seeds"],
+    }
+    print(_table([[*(_text(row[column]) for column in shown[what]), row["summary"]] for row in rows]))
+
+
+@app.command("run")
+def run_command(
+    suite: Annotated[str, typer.Option(help="Which suite, see `lrbench list suites`.")] = "quick",
+    task: Annotated[list[str] | None, typer.Option(help="Task name or glob; repeatable. Default: the suite's.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method name, glob or FILE.py; repeatable. Default: all.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds. Default: the suite's.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("results"),
+    workers: Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take.")] = None,
+    memory: Annotated[float | None, typer.Option(help="GB that the process of one cell may hold.")] = None,
+) -> None:
+    """Run every cell (task, method, seed) that has no record yet."""
+    from lrbench import runner
+    from lrbench.progress import RunProgress
+
+    began = time.monotonic()
+    progress = RunProgress()
+    try:
+        with progress:
+            summary = runner.run(
+                suite,
+                task or (),
+                method or (),
+                seeds=seeds,
+                out=out,
+                workers=workers,
+                device=device,
+                timeout=timeout,
+                memory_gb=memory,
+                reporter=progress,
+            )
+    except KeyboardInterrupt:
+        _interrupted(progress, out)
+    print(_report(summary, out, time.monotonic() - began))
+    raise typer.Exit(EXIT_FAILED_CELLS if summary.failed else EXIT_OK)
+
+
+@app.command("leaderboard")
+def leaderboard_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")],
+    output: Annotated[Path | None, typer.Option(help="The page to write. Default: DIR/LEADERBOARD.md.")] = None,
+) -> None:
+    """Compile records into a markdown page with figures."""
+    from lrbench.leaderboard import write_leaderboard
+
+    target = folder / "LEADERBOARD.md" if output is None else output
+    if target.is_dir():
+        raise LrbenchError(f"{target} is a folder, --output needs a file such as {target / 'LEADERBOARD.md'}")
+    try:
+        page = write_leaderboard(folder, target)
+    except OSError as error:
+        raise LrbenchError(f"cannot write {error.filename}: {error.strerror}") from error
+    lines = page.read_text(encoding="utf-8").splitlines()
+    start = next((number for number, line in enumerate(lines) if line.startswith("|")), len(lines))
+    for line in lines[start : start + 12]:
+        if not line.startswith("|"):
+            break
+        print(line)
+    print(f"\npage     {page}\nfigures  {page.parent / 'figures'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 fine, 1 a cell failed, 2 bad input, 130 interrupted."""
+    try:
+        code = app(arguments, prog_name="lrbench", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else EXIT_OK
+    except UsageError as error:
+        return _complain(error.format_message())
+    except LrbenchError as error:
+        return _complain(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `lrbench list tasks | head` is no error
+        return EXIT_OK
+
+
+def _complain(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _interrupted(progress: RunProgress, out: Path) -> NoReturn:
+    done, total = progress.stored + progress.ended, progress.stored + progress.total
+    print(
+        f"interrupted: {done} of {total} cells are stored in {out}; the same command goes on from there",
+        file=sys.stderr,
+    )
+    raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _report(summary: Summary, out: Path, seconds: float) -> str:
+    """Say what a run came to: cells per status, then every reason behind what is not ok."""
+    from lrbench.store import Store
+
+    records = summary.records
+    counts = Counter(record.status for record in records)
+    lines = [f"{len(records)} cells in {out}: {summary.done} were stored already, {summary.ran} ran in {seconds:.0f} s"]
+    lines.append(_table([[f"  {status}", str(counts[status])] for status in ("ok", "skipped", "failed")]))
+    causes: dict[tuple[str, str, str | None], list[Record]] = {}
+    for record in records:
+        if record.status != "ok":
+            causes.setdefault((record.status, record.method, record.reason), []).append(record)
+    for (status, method, reason), cells in [*causes.items()][:CAUSES_SHOWN]:
+        lines.append(f"{method} {status} on {len(cells)} of its cells: {reason}")
+        where = "traceback" if cells[0].traceback else "record"
+        lines.append(f"  {cells[0].id}: {where} in {Store(out).path(cells[0].suite, cells[0].key)}")
+    if len(causes) > CAUSES_SHOWN:
+        lines.append(f"and {len(causes) - CAUSES_SHOWN} more reasons, see the records")
+    return "\n".join(lines)
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

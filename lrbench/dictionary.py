@@ -1,0 +1,136 @@
+"""`Dictionary`: the one artefact that every method returns and every score reads. Rows are features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lrbench.activation import Activation, from_state
+from lrbench.errors import LrbenchError
+from lrbench.pairing import check_pair
+
+FORMAT = "lrbench.dictionary/1"
+
+
+class Dictionary:
+    """Latents x_q = σ(W_enc x_p + b_enc) and reconstruction x̂_r = x_q W_dec + b_dec (the paper's section 1, transposed).
+
+    Parameters
+    ----------
+    W_enc
+        Encoder rows, one a latent, shape (latent, d_in).
+    b_enc
+        Encoder bias, shape (latent,), or None for zeros.
+    W_dec
+        Decoder rows, one a latent, shape (latent, d_out).
+    b_dec
+        Decoder bias, shape (d_out,), or None for zeros.
+    activation
+        σ, from `lrbench.activation`.
+    pair
+        What it was trained to map: ``"autoencoder"`` (a site to itself), ``"transcoder"`` (the first site to the second) or
+        ``"crosscoder"`` (all sites, concatenated, to themselves).
+
+    Raises
+    ------
+    LrbenchError
+        When shapes, dtypes or the pair do not fit.
+    """
+
+    def __init__(
+        self,
+        W_enc: Float[Tensor, "latent d_in"],
+        b_enc: Float[Tensor, " latent"] | None,
+        W_dec: Float[Tensor, "latent d_out"],
+        b_dec: Float[Tensor, " d_out"] | None,
+        activation: Activation,
+        pair: str = "autoencoder",
+    ) -> None:
+        for name, weight in (("W_enc", W_enc), ("W_dec", W_dec)):
+            if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
+                raise LrbenchError(f"{name}: expected a float matrix with a row a latent, got {_describe(weight)}")
+        if len(W_enc) != len(W_dec):
+            raise LrbenchError(f"W_enc has {len(W_enc)} latents and W_dec {len(W_dec)}: expected one row a latent in both")
+        b_enc = W_enc.new_zeros(len(W_enc)) if b_enc is None else b_enc
+        b_dec = W_dec.new_zeros(W_dec.shape[1]) if b_dec is None else b_dec
+        for name, bias, size in (("b_enc", b_enc, len(W_enc)), ("b_dec", b_dec, W_dec.shape[1])):
+            if not isinstance(bias, Tensor) or bias.shape != (size,) or not bias.is_floating_point():
+                raise LrbenchError(f"{name}: expected {size} floats, got {_describe(bias)}")
+        if not callable(activation) or not hasattr(activation, "state"):
+            raise LrbenchError(f"activation={activation!r}: expected an object from lrbench.activation, such as ReLU()")
+        self.W_enc, self.b_enc, self.W_dec, self.b_dec = (t.detach() for t in (W_enc, b_enc, W_dec, b_dec))
+        self.activation = activation
+        self.pair = check_pair(pair)
+
+    @property
+    def n_latents(self) -> int:
+        """Number of latents n_q."""
+        return len(self.W_enc)
+
+    def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:
+        """Return the latents of a batch."""
+        return self.activation(torch.addmm(self.b_enc, x.to(self.W_enc), self.W_enc.T))
+
+    def decode(self, latents: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch d_out"]:
+        """Return the reconstruction from latents."""
+        return torch.addmm(self.b_dec, latents.to(self.W_dec), self.W_dec)
+
+    def to(self, device: str | torch.device) -> Dictionary:
+        """Return a copy whose tensors live on a device."""
+        tensors = (t.to(device) for t in (self.W_enc, self.b_enc, self.W_dec, self.b_dec))
+        return Dictionary(*tensors, activation=self.activation, pair=self.pair)
+
+    def finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        tensors = [self.W_enc, self.b_enc, self.W_dec, self.b_dec, *self.activation.state().values()]
+        return all(bool(torch.isfinite(t).all()) for t in tensors)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, which holds numbers only: loading it runs no code."""
+        tensors = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
+        tensors |= {f"activation.{key}": value for key, value in self.activation.state().items()}
+        copies = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+        save_file(copies, path, metadata={"format": FORMAT, "activation": self.activation.name, "pair": self.pair})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Dictionary:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        LrbenchError
+            When the file is missing, damaged or of another kind.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError) as error:
+            raise LrbenchError(f"{path}: cannot be read as a dictionary ({error}); expected a file from Dictionary.save") from error
+        if metadata.get("format") != FORMAT:
+            raise LrbenchError(f"{path}: holds {metadata.get('format', 'no lrbench format')!r}, expected {FORMAT!r}")
+        state = {key.removeprefix("activation."): value for key, value in tensors.items() if key.startswith("activation.")}
+        try:
+            weights = [tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")]
+            return cls(*weights, activation=from_state(metadata["activation"], state), pair=metadata["pair"])
+        except KeyError as missing:
+            raise LrbenchError(f"{path}: lacks {missing}; expected a file from Dictionary.save") from missing
+
+
+def random_dictionary(
+    n_latents: int, d_in: int, d_out: int, rng: torch.Generator, pair: str = "autoencoder"
+) -> Dictionary:
+    """Return unit Gaussian rows, drawn apart for both sides: the floor that every headline score is measured from."""
+    from lrbench.activation import ReLU
+
+    rows = [torch.nn.functional.normalize(torch.randn(n_latents, d, generator=rng), dim=1) for d in (d_in, d_out)]
+    return Dictionary(rows[0], None, rows[1], None, ReLU(), pair)
+
+
+def _describe(value: object) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,69 @@
+"""What every score means: direction, unit, range and the tolerance within which two results count as equal (no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SCORE_VERSION = 1  # raise it whenever a score's definition changes: older records then stop being comparable
+RECOVERY_THRESHOLD = 0.95  # the paper's tau
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score's declaration.
+
+    Parameters
+    ----------
+    name, label
+        Its key in a record and its short heading in a table.
+    direction
+        ``"higher"`` or ``"lower"`` is better; ``"none"`` where neither is.
+    unit
+        What a value of 1 means.
+    low, high
+        The range, None where it is open.
+    tolerance
+        A difference up to this is not an effect.
+    summary
+        One line for a reader.
+    """
+
+    name: str
+    label: str
+    direction: Literal["higher", "lower", "none"]
+    unit: str
+    low: float | None
+    high: float | None
+    tolerance: float
+    summary: str
+
+
+_ROWS = (
+    Metric("headline", "score", "higher", "share of the way from random to true", None, 1.0, 0.02,
+           "matched_dec, rescaled so that a random dictionary of the task's width is 0 and the true one 1"),
+    Metric("matched_dec", "matched dec", "higher", "mean |cosine|", 0.0, 1.0, 0.02,
+           "decoder rows matched one-to-one to true features; a feature without a live partner counts 0"),
+    Metric("matched_enc", "matched enc", "higher", "mean |cosine|", 0.0, 1.0, 0.02, "the same for encoder rows"),
+    Metric("mip_dec", "MIP dec", "higher", "mean |cosine|", 0.0, 1.0, 0.02,
+           "the paper's M_IP: best decoder row for each feature, not one-to-one"),
+    Metric("mip_enc", "MIP enc", "higher", "mean |cosine|", 0.0, 1.0, 0.02, "the same for encoder rows"),
+    Metric("recovery_dec", "recovery dec", "higher", "share of features", 0.0, 1.0, 0.05,
+           "the paper's M_GT: features whose best decoder row exceeds 0.95"),
+    Metric("recovery_enc", "recovery enc", "higher", "share of features", 0.0, 1.0, 0.05, "the same for encoder rows"),
+    Metric("f1", "F1", "higher", "mean F1", 0.0, 1.0, 0.03, "matched latents as detectors of their features on held-out samples"),
+    Metric("fvu", "FVU", "lower", "share of variance", 0.0, None, 0.02, "fraction of the target's variance left unexplained"),
+    Metric("l0", "L0", "none", "latents per sample", 0.0, None, 0.5, "mean number of active latents"),
+    Metric("dead", "dead", "lower", "share of latents", 0.0, 1.0, 0.05,
+           "latents that fire neither on held-out samples nor on any isolated feature"),
+    Metric("polysemanticity", "polysemantic", "lower", "share of live latents", 0.0, 1.0, 0.05,
+           "live latents that fire for two or more isolated features"),
+    Metric("absorption", "absorption", "lower", "difference of recalls", -1.0, 1.0, 0.05,
+           "recall of a parent's latent when it is alone minus recall when a child is active"),
+    Metric("recall_alone", "recall alone", "higher", "recall", 0.0, 1.0, 0.05, "recall of a parent's latent while no child is active"),
+    Metric("recall_with_child", "recall with child", "higher", "recall", 0.0, 1.0, 0.05,
+           "recall of a parent's latent while a child is active"),
+    Metric("mcc", "MCC", "higher", "mean |cosine|", 0.0, 1.0, 0.02,
+           "SAELens' mean correlation coefficient of decoder rows: matched, dead latents included"),
+)  # fmt: skip
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}

@@ -1,0 +1,162 @@
+"""σ while it is learned: which latents stay during training, and the activation that remains when training is over."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import Self
+
+from lrbench import activation
+from lrbench.view import Budget
+
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """ReLU, and the base of the others: nothing to learn, nothing to bind."""
+
+    def bind(self, budget: Budget) -> Self:
+        """Return the rule with what it takes from the budget filled in."""
+        return self
+
+    def start(self, n_latents: int) -> Parameters:
+        """Return the learned parameters that the rule adds to the weights."""
+        return {}
+
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
+        """Return the latents of a training batch."""
+        return z.relu()
+
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+        """Return encoder rows, encoder bias and σ of the finished dictionary.
+
+        Parameters
+        ----------
+        p
+            The trained parameters.
+        z
+            Pre-activations of training samples, for whatever has to be calibrated.
+        """
+        return p["W_enc"], p["b_enc"], activation.ReLU()
+
+
+@dataclass(frozen=True)
+class TopK(Rule):
+    """The k largest of a sample; ``k=None`` takes ``ratio`` times the budget's L0, rounded up."""
+
+    k: int | None = None
+    ratio: float = 1.0
+
+    def bind(self, budget: Budget) -> Self:
+        """Fill in k."""
+        return self if self.k is not None else replace(self, k=min(budget.n_latents, math.ceil(self.ratio * budget.l0)))
+
+    def activation(self) -> Any:
+        """Return the activation for the bound k."""
+        return activation.TopK(self.k or 1)
+
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
+        """Return the k largest."""
+        latents: Tensor = self.activation()(z)
+        return latents
+
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+        """Keep the same k."""
+        return p["W_enc"], p["b_enc"], self.activation()
+
+
+@dataclass(frozen=True)
+class BatchTopK(TopK):
+    """The k·B largest of a batch; the finished dictionary has the threshold that lets k per sample pass."""
+
+    def activation(self) -> Any:
+        """Return the activation for the bound k."""
+        return activation.BatchTopK(self.k or 1)
+
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+        """Calibrate the threshold: the (k·B)-th largest pre-activation of B training samples."""
+        keep = min((self.k or 1) * len(z), z.numel())
+        threshold = max(0.0, float(z.flatten().topk(keep).values[-1]))
+        return p["W_enc"], p["b_enc"], activation.BatchTopK(self.k or 1, threshold)
+
+
+@dataclass(frozen=True)
+class JumpReLU(Rule):
+    """A learned threshold per latent, with straight-through gradients of width ``bandwidth`` (Rajamanoharan et al. 2024b)."""
+
+    threshold: float = 0.1
+    bandwidth: float = 0.1
+
+    def start(self, n_latents: int) -> Parameters:
+        """Return log θ, so that θ stays positive."""
+        return {"log_threshold": torch.full((n_latents,), math.log(self.threshold))}
+
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
+        """Return z·1[z > θ]."""
+        return _Jump.apply(z, p["log_threshold"].exp(), self.bandwidth)  # type: ignore[no-any-return, no-untyped-call]
+
+    def count(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, " batch"]:
+        """Return the number of active latents, differentiable in θ only."""
+        return _Step.apply(z, p["log_threshold"].exp(), self.bandwidth).sum(1)  # type: ignore[no-any-return, no-untyped-call]
+
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+        """Keep the learned thresholds."""
+        return p["W_enc"], p["b_enc"], activation.JumpReLU(p["log_threshold"].exp())
+
+
+@dataclass(frozen=True)
+class Gated(Rule):
+    """A Heaviside gate z > 0 decides, a rescaled and shifted z gives the magnitude (Rajamanoharan et al. 2024a)."""
+
+    def start(self, n_latents: int) -> Parameters:
+        """Return the logarithm of the magnitude's scale and its bias."""
+        return {"log_scale": torch.zeros(n_latents), "b_mag": torch.zeros(n_latents)}
+
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
+        """Return the magnitude where the gate is open."""
+        magnitude = p["log_scale"].exp() * (z - p["b_enc"]) + p["b_mag"]
+        return magnitude.relu() * (z > 0)
+
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+        """Fold gate and magnitude into a JumpReLU, which with shared rows is the same function."""
+        scale = p["log_scale"].exp()
+        threshold = (p["b_mag"] - scale * p["b_enc"]).clamp_min(0.0)
+        return scale.unsqueeze(1) * p["W_enc"], p["b_mag"], activation.JumpReLU(threshold)
+
+
+class _Jump(torch.autograd.Function):
+    """z·1[z > θ]; the gradient in θ is -θ/ε inside a box of width ε around the threshold."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth = bandwidth
+        return torch.where(z > threshold, z, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        z, threshold = ctx.saved_tensors
+        inside = (z - threshold).abs() < ctx.bandwidth / 2
+        return grads[0] * (z > threshold), -(threshold / ctx.bandwidth) * (grads[0] * inside).sum(0), None
+
+
+class _Step(torch.autograd.Function):
+    """1[z > θ]; the gradient in θ is -1/ε inside the same box, that in z is zero."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth = bandwidth
+        return (z > threshold).to(z)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        z, threshold = ctx.saved_tensors
+        inside = (z - threshold).abs() < ctx.bandwidth / 2
+        return None, -(grads[0] * inside).sum(0) / ctx.bandwidth, None

@@ -1,0 +1,244 @@
+"""Plan cells (task, method, seed), skip what is stored, run the rest in workers, store each record as it comes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from math import isfinite
+from pathlib import Path
+from typing import Protocol
+
+from lrbench.backends import Event, Failed, Finished, Started, run_jobs
+from lrbench.cell import Cell, make_record
+from lrbench.errors import LrbenchError
+from lrbench.record import Provenance, Record
+from lrbench.registry import load_task, select_methods, select_tasks
+from lrbench.store import Problem, Store
+from lrbench.task import get_suite
+
+DISTRIBUTION = "linear-representation-bench"
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: cells found stored, run now (of which failed, skipped), and the records of all planned cells."""
+
+    done: int
+    ran: int
+    failed: int
+    skipped: int
+    records: list[Record]
+
+
+class Reporter(Protocol):
+    """Told what happens during a run."""
+
+    def planned(self, cells: Sequence[Cell], done: int, problems: Sequence[Problem]) -> None:
+        """Before the first cell: all cells, how many of them are stored, and files that are no records."""
+
+    def started(self, cell: Cell) -> None:
+        """A worker took up a cell."""
+
+    def recorded(self, record: Record) -> None:
+        """A cell ended and its record is on the disk."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def planned(self, cells: Sequence[Cell], done: int, problems: Sequence[Problem]) -> None: ...  # noqa: D102
+    def started(self, cell: Cell) -> None: ...  # noqa: D102
+    def recorded(self, record: Record) -> None: ...  # noqa: D102
+
+
+def plan(
+    suite: str = "quick",
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    seeds: int | None = None,
+    device: str = "cpu",
+) -> list[Cell]:
+    """All cells of a run, task by task, so that neighbours share a world.
+
+    Parameters
+    ----------
+    suite, tasks, methods
+        A suite's name; globs of tasks and of methods (or files ``METHOD.py``), all of the suite by default.
+    seeds
+        Seeds 0 to ``seeds - 1``, the suite's number by default.
+    device
+        Where methods train: ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    LrbenchError
+        For an unknown name or a number below 1.
+    """
+    count = get_suite(suite).seeds if seeds is None else seeds
+    if count < 1:
+        raise LrbenchError(f"seeds={count}: expected at least 1")
+    task_infos, method_infos = select_tasks(suite, tasks), select_methods(methods)
+    provenance = _provenance(device)
+    cells = []
+    for info in task_infos:
+        for seed in range(count):
+            task = load_task(info.name, suite, seed)
+            for method in method_infos:
+                cells.append(
+                    Cell(
+                        task=info.name,
+                        family=info.family,
+                        suite=suite,
+                        seed=seed,
+                        task_hash=task.hash,
+                        world_hash=task.world_hash,
+                        method=method.name,
+                        source=method.source,
+                        pair=method.pair,
+                        kind=method.kind,
+                        source_hash=method.source_hash,
+                        provenance=provenance,
+                    )
+                )
+    return cells
+
+
+def run(
+    suite: str = "quick",
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    *,
+    seeds: int | None = None,
+    out: Path | str = "results",
+    workers: int | None = None,
+    device: str = "auto",
+    timeout: float | None = None,
+    memory_gb: float | None = None,
+    reporter: Reporter | None = None,
+) -> Summary:
+    """Run all cells that the folder ``out`` has no record of; failures run again.
+
+    Parameters
+    ----------
+    suite, tasks, methods, seeds
+        What to run, see `plan`.
+    out
+        The folder of the records; made when absent.
+    workers
+        Number of processes, as many as cores by default.
+    device
+        ``"auto"`` (a GPU when there is one), ``"cpu"`` or ``"cuda"``.
+    timeout, memory_gb
+        Limits of one cell: seconds, and 10^9 bytes of resident memory of its worker.
+
+    Raises
+    ------
+    LrbenchError
+        For an unknown name, a number out of range, an absent device or a folder that cannot be written to.
+    """
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    for name, value in (("workers", workers), ("timeout", timeout), ("memory", memory_gb)):
+        if value is not None and not (isfinite(value) and value > 0):
+            raise LrbenchError(f"{name}={value:g}: expected a number above 0")
+    reporter = reporter or Silent()
+    cells = plan(suite, tasks, methods, seeds, resolve_device(device))
+    store = Store(out)
+    store.prepare()
+    stored, problems = store.read()
+    records = {record.key: record for record in stored if record.suite == suite}
+    todo = [cell for cell in cells if not cell.done_by(records.get(cell.key))]
+    reporter.planned(cells, len(cells) - len(todo), problems)
+    fresh: list[Record] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Started):
+            reporter.started(event.job)
+            return
+        record = _as_record(event)
+        theirs = store.find(suite, record.key)
+        if record.status == "failed" and theirs is not None and event.job.done_by(theirs):
+            record = theirs  # another run into this folder finished the cell meanwhile
+        else:
+            store.write(record)
+        records[record.key] = record
+        fresh.append(record)
+        reporter.recorded(record)
+
+    run_jobs(
+        todo,
+        "lrbench.cell:run_cell",
+        setup="lrbench.cell:prepare_worker",
+        workers=workers,
+        on_event=on_event,
+        timeout=timeout,
+        memory_gb=memory_gb,
+    )
+    count = [record.status for record in fresh].count
+    return Summary(
+        done=len(cells) - len(todo),
+        ran=len(fresh),
+        failed=count("failed"),
+        skipped=count("skipped"),
+        records=[records[cell.key] for cell in cells],
+    )
+
+
+def resolve_device(device: str) -> str:
+    """The device that ``auto``, ``cpu`` or ``cuda`` stands for on this machine.
+
+    Raises
+    ------
+    LrbenchError
+        For another name, or for ``cuda`` where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise LrbenchError(f"unknown device {device!r}: expected auto, cpu or cuda")
+    if device == "cpu":
+        return device
+    import torch
+
+    present = torch.cuda.is_available()
+    if device == "cuda" and not present:
+        raise LrbenchError("no CUDA device on this machine: use --device cpu or --device auto")
+    return "cuda" if present else "cpu"
+
+
+def _as_record(event: Finished | Failed) -> Record:
+    """The record of a cell that ended, with the memory that only the parent could watch."""
+    if isinstance(event, Failed):
+        record = make_record(event.job, event.seconds, status="failed", reason=event.reason, traceback=event.traceback)
+    else:
+        record = event.result
+    timing = record.timing.model_copy(update={"peak_memory_mb": event.peak_memory_mb})
+    return record.model_copy(update={"timing": timing})
+
+
+def _provenance(device: str) -> Provenance:
+    """Facts on this installation; commit and dirty flag are None where lrbench does not run from a git checkout."""
+    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", Path(__file__).name) else None
+    changes = _git("status", "--porcelain", "--", ".", "../methods", "../tasks") if commit else None
+    return Provenance(
+        lrbench=metadata.version(DISTRIBUTION),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages={name: metadata.version(name) for name in PACKAGES},
+        commit=commit,
+        dirty=None if changes is None else bool(changes),
+        device=device,
+    )
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the folder of this file, or None when there is no git or it refuses."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

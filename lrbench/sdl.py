@@ -1,0 +1,167 @@
+"""The one SDL objective and its training loop.
+
+Every variant is ‖x_r − W_D σ(W_E x_p)‖² for some pairing, σ (a `Rule`) and added `Term`s (the paper's section 1). A method
+file declares them; nothing else differs between a ReLU SAE and an anchored Matryoshka crosscoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Self
+
+from lrbench.dictionary import Dictionary
+from lrbench.errors import LrbenchError
+from lrbench.method import Method
+from lrbench.pairing import check_pair
+from lrbench.rules import Parameters, Rule
+from lrbench.seeds import generator
+from lrbench.terms import Anchors, Step, Term, squared_error
+from lrbench.view import TrainView
+
+CALIBRATION_SAMPLES = 4096
+WARMUP = 0.02  # share of the steps in which the learning rate rises
+DECAY = 0.3  # share of the steps, at the end, in which it falls to zero
+DEAD_AFTER = 0.05  # a latent that has not fired for this share of the run is dead
+RESAMPLE_UNTIL = 0.6  # resampled latents need the rest of the run to settle
+
+
+@dataclass(frozen=True)
+class SDL(Method):
+    """A sparse dictionary learning method, declared by its parts.
+
+    Parameters
+    ----------
+    rule
+        σ as it is learned.
+    terms
+        What is added to the reconstruction loss.
+    lr
+        Peak learning rate of Adam; it rises over the first 2% of the steps and falls to 0 over the last 30%.
+    batch_size
+        Samples in a step, the budget's by default.
+    resample
+        How often dead latents are re-initialised toward badly reconstructed inputs (Bricken et al. 2023), evenly over the
+        first 60% of the run; 0 for never.
+    """
+
+    rule: Rule = Rule()
+    terms: tuple[Term, ...] = ()
+    lr: float = 3e-3
+    batch_size: int | None = None
+    resample: int = 0
+    kind: ClassVar[str] = "sdl"
+
+    def __post_init__(self) -> None:
+        check_pair(self.pair)
+        if not self.lr > 0 or self.resample < 0:
+            raise LrbenchError(f"lr={self.lr}, resample={self.resample}: expected a learning rate > 0 and a number of times >= 0")
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the loop's own by name, the rule's by name, and each term's as ``<term>_<name>``."""
+        own = {name: getattr(self, name) for name in ("lr", "batch_size", "resample")}
+        of_rule = {f.name: getattr(self.rule, f.name) for f in fields(self.rule)}
+        of_terms = {f"{term.name}_{name}": value for term in self.terms for name, value in vars(term).items()}
+        return own | of_rule | of_terms
+
+    def with_hyperparameters(self, **changes: Any) -> Self:
+        """Return a copy with other hyper-parameters, named as in `hyperparameters`."""
+        known = self.hyperparameters()
+        for name in changes:
+            if name not in known:
+                raise LrbenchError(f"unknown hyper-parameter {name!r}: expected one of {', '.join(known)}")
+        own = {name: changes[name] for name in changes if name in ("lr", "batch_size", "resample")}
+        rule = replace(self.rule, **{f.name: changes[f.name] for f in fields(self.rule) if f.name in changes})
+        terms = tuple(
+            replace(term, **{name: changes[f"{term.name}_{name}"] for name in vars(term) if f"{term.name}_{name}" in changes})  # type: ignore[type-var]
+            for term in self.terms
+        )
+        return replace(self, rule=rule, terms=terms, **own)
+
+    def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
+        """Train on the view's batches and return the dictionary."""
+        view = view.paired(self.pair)
+        rng = generator(seed, "init")
+        rule = self.rule.bind(view.budget)
+        p = start_parameters(view, rule, rng)
+        self._train(view, rule, p, rng)
+        with torch.no_grad():
+            sample, _ = view.head(CALIBRATION_SAMPLES)
+            w_enc, b_enc, activation = rule.freeze(p, torch.addmm(p["b_enc"], sample, p["W_enc"].T))
+        return Dictionary(w_enc, b_enc, p["W_dec"], p["b_dec"], activation, self.pair)
+
+    def _train(self, view: TrainView, rule: Rule, p: Parameters, rng: torch.Generator) -> None:
+        batch_size = self.batch_size or view.budget.batch_size
+        steps = view.budget.n_samples // batch_size
+        optimiser = torch.optim.Adam(list(p.values()), lr=self.lr, fused=True)
+        anchors = view.anchors
+        last_fired = torch.zeros(len(p["W_enc"]), device=view.device)
+        resample_at = {round(RESAMPLE_UNTIL * steps * (i + 1) / self.resample) for i in range(self.resample)}
+        for step, (x, target) in enumerate(view.batches(batch_size)):
+            z = torch.addmm(p["b_enc"], x, p["W_enc"].T)
+            latents = rule.select(z, p)
+            reconstruction = torch.addmm(p["b_dec"], latents, p["W_dec"])
+            dead = step - last_fired > DEAD_AFTER * steps
+            state = Step(target, reconstruction, z, latents, p, rule, dead, anchors)
+            loss = squared_error(target, reconstruction)
+            for term in self.terms:
+                loss = loss + term(state)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.param_groups[0]["lr"] = self.lr * learning_rate(step, steps)
+            optimiser.step()
+            with torch.no_grad():
+                p["W_dec"].copy_(F.normalize(p["W_dec"], dim=1))
+                last_fired.masked_fill_((latents > 0).any(0), step)
+                if step + 1 in resample_at:
+                    resample_dead(p, optimiser, dead, x, target, reconstruction, rng)
+                    last_fired.masked_fill_(dead, step)
+
+
+def anchored(method: SDL) -> SDL:
+    """Return the feature-anchored twin: the same method with the paper's anchor loss on the view's known features."""
+    return replace(method, terms=(*method.terms, Anchors()))
+
+
+def start_parameters(view: TrainView, rule: Rule, rng: torch.Generator) -> Parameters:
+    """Return the initial parameters: unit decoder rows, encoder rows equal to them where the pairing allows, zero biases."""
+    n_latents = view.budget.n_latents
+    w_dec = F.normalize(torch.randn(n_latents, view.d_out, generator=rng), dim=1)
+    tied = view.pair != "transcoder"
+    w_enc = w_dec.clone() if tied else F.normalize(torch.randn(n_latents, view.d_in, generator=rng), dim=1)
+    p = {"W_enc": w_enc, "b_enc": torch.zeros(n_latents), "W_dec": w_dec, "b_dec": torch.zeros(view.d_out)}
+    return {name: tensor.to(view.device).requires_grad_() for name, tensor in (p | rule.start(n_latents)).items()}
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Return the share of the peak learning rate at a step: linear warm-up, flat, linear decay to zero."""
+    return min(1.0, (step + 1) / max(1.0, WARMUP * steps), (steps - step) / max(1.0, DECAY * steps))
+
+
+def resample_dead(
+    p: Parameters, optimiser: torch.optim.Adam, dead: Tensor, x: Tensor, target: Tensor, reconstruction: Tensor, rng: torch.Generator
+) -> None:
+    """Point dead latents at inputs that are badly reconstructed, drawn in proportion to their squared error.
+
+    Bricken et al. 2023: the decoder row becomes the sample's direction, the encoder row the same at a fifth of the mean norm
+    of the living, the bias 0, and Adam's memory of the latent is cleared. Here the direction is that of the residual.
+    """
+    rows = dead.nonzero().flatten()
+    if not 0 < len(rows) < len(dead):
+        return
+    residual = target - reconstruction
+    weights = residual.pow(2).sum(1).pow(2).cpu() + 1e-12
+    picks = torch.multinomial(weights, len(rows), replacement=True, generator=rng).to(x.device)
+    scale = 0.2 * p["W_enc"][~dead].norm(dim=1).mean()
+    tied = x.shape == target.shape
+    p["W_dec"][rows] = F.normalize(residual[picks], dim=1)
+    p["W_enc"][rows] = scale * F.normalize(residual[picks] if tied else x[picks], dim=1)
+    p["b_enc"][rows] = 0.0
+    for name in ("W_enc", "b_enc", "W_dec"):
+        memory = optimiser.state[p[name]]
+        memory["exp_avg"][rows] = 0.0
+        memory["exp_avg_sq"][rows] = 0.0

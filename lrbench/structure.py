@@ -1,0 +1,216 @@
+"""The law of the features: what is active together with what, how often and how strongly (no torch here).
+
+A `WorldSpec` is plain data: a task file declares it, its hash identifies the world, and `lrbench.world.World` realises it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+from lrbench.errors import LrbenchError
+
+WORLD_VERSION = 1  # raise it whenever the same spec and seed would give other directions or samples
+MAX_RATE = 0.5  # a Zipf head is capped here: a feature that is nearly always on is a bias, not a feature
+
+
+@dataclass(frozen=True)
+class Independent:
+    """Every feature is active on its own (the paper's Bernoulli mask)."""
+
+    kind: str = field(default="independent", init=False)
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """A forest: a child is active only when its parent is (the paper's hierarchical concepts).
+
+    Parameters
+    ----------
+    branching
+        Children per node, level by level: ``(3,)`` is a depth of two, ``(3, 2)`` a depth of three.
+    root_rate
+        Probability that a root is active.
+    child_given_parent
+        Exclusive children: probability that one of them is active, given the parent. Overlapping: the probability of each.
+    exclusive
+        Whether at most one child of a parent is active at a time.
+    fraction
+        Share of the features that live in trees; the rest is independent.
+    """
+
+    branching: tuple[int, ...] = (3,)
+    root_rate: float = 0.05
+    child_given_parent: float = 0.5
+    exclusive: bool = True
+    fraction: float = 1.0
+    kind: str = field(default="hierarchy", init=False)
+
+    def __post_init__(self) -> None:
+        if not self.branching or min(self.branching) < 1:
+            raise LrbenchError(f"branching={self.branching}: expected one positive number of children a level, such as (3,)")
+        _check_probability("child_given_parent", self.child_given_parent)
+        _check_probability("fraction", self.fraction)
+        if not 0.0 < self.root_rate < 1.0:
+            raise LrbenchError(f"root_rate={self.root_rate}: expected an activation probability between 0 and 1")
+
+    @property
+    def tree_size(self) -> int:
+        """Number of features in one tree."""
+        size, level = 1, 1
+        for children in self.branching:
+            level *= children
+            size += level
+        return size
+
+    def parents(self, n_features: int) -> list[int]:
+        """Return the parent of every feature, -1 for roots and for independent features; trees lie one after another."""
+        n_trees = int(n_features * self.fraction) // self.tree_size
+        parents: list[int] = []
+        for _ in range(n_trees):
+            level = [len(parents)]
+            parents.append(-1)
+            for children in self.branching:
+                nodes = []
+                for parent in level:
+                    nodes += range(len(parents), len(parents) + children)
+                    parents += [parent] * children
+                level = nodes
+        return parents + [-1] * (n_features - len(parents))
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of features that tend to be active together.
+
+    Parameters
+    ----------
+    size
+        Features in a group; a last, smaller group takes what is left.
+    cohesion
+        Probability that a member is active, given that its group is. For rare features it is close to the correlation
+        coefficient of two members.
+    """
+
+    size: int = 4
+    cohesion: float = 0.5
+    kind: str = field(default="groups", init=False)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise LrbenchError(f"size={self.size}: a group needs at least 1 feature")
+        _check_probability("cohesion", self.cohesion)
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """Everything that defines a world, except its seed.
+
+    Parameters
+    ----------
+    n_features
+        Number of features n.
+    dims
+        Dimension of the representation at each site, m >= 1 of them.
+    rate
+        Probability 1-S that a feature is active; with ``zipf`` the mean over features. Roots of a hierarchy have their own.
+    interference
+        Largest signed inner product M between two directions of a site.
+    zipf
+        Exponent of the activation rates: 0 is uniform, 1 the classical Zipf law. Only for independent features.
+    magnitude_min, magnitude_scale
+        An active feature has magnitude c_min + Exp(beta); ``magnitude_scale`` is the mean of the exponential part.
+    noise
+        Expected length of the Gaussian noise that is added to a representation (0.1 is a tenth of a unit direction).
+    structure
+        What is active together with what.
+    """
+
+    n_features: int
+    dims: tuple[int, ...]
+    rate: float = 0.01
+    interference: float = 0.1
+    zipf: float = 0.0
+    magnitude_min: float = 0.5
+    magnitude_scale: float = 0.5
+    noise: float = 0.0
+    structure: Independent | Hierarchy | Groups = Independent()
+
+    def __post_init__(self) -> None:
+        if self.n_features < 1:
+            raise LrbenchError(f"n_features={self.n_features}: a world needs at least 1 feature")
+        if not self.dims or min(self.dims) < 1:
+            raise LrbenchError(f"dims={self.dims}: expected the dimension of at least one site, such as (96,)")
+        if not 0.0 < self.rate < 1.0:
+            raise LrbenchError(f"rate={self.rate}: expected an activation probability 1-S between 0 and 1")
+        if not 0.0 < self.interference <= 1.0:
+            raise LrbenchError(f"interference={self.interference}: expected an inner product M in (0, 1]")
+        if min(self.zipf, self.noise, self.magnitude_min, self.magnitude_scale) < 0:
+            raise LrbenchError("zipf, noise, magnitude_min and magnitude_scale must not be negative")
+        if self.magnitude_min + self.magnitude_scale == 0:
+            raise LrbenchError("magnitude_min and magnitude_scale are both 0: an active feature needs a magnitude")
+        if self.zipf and not isinstance(self.structure, Independent):
+            raise LrbenchError(f"zipf={self.zipf} with {self.structure.kind} features: only independent ones take a Zipf law")
+        if isinstance(self.structure, Groups) and self.rate >= self.structure.cohesion:
+            raise LrbenchError(f"cohesion={self.structure.cohesion}: expected more than rate={self.rate}, or groups are always on")
+
+    @cached_property
+    def parents(self) -> list[int]:
+        """The parent of every feature, -1 where there is none."""
+        if isinstance(self.structure, Hierarchy):
+            return self.structure.parents(self.n_features)
+        return [-1] * self.n_features
+
+    @cached_property
+    def children(self) -> dict[int, list[int]]:
+        """The children of every feature that has some."""
+        families: dict[int, list[int]] = {}
+        for child, parent in enumerate(self.parents):
+            if parent >= 0:
+                families.setdefault(parent, []).append(child)
+        return families
+
+    @cached_property
+    def rates(self) -> list[float]:
+        """The probability of every feature to be active."""
+        if isinstance(self.structure, Hierarchy):
+            h = self.structure
+            rates = [self.rate] * self.n_features
+            for root in self.children:
+                if self.parents[root] < 0:
+                    rates[root] = h.root_rate
+            for child, parent in enumerate(self.parents):  # parents come before their children
+                if parent >= 0:
+                    share = len(self.children[parent]) if h.exclusive else 1
+                    rates[child] = rates[parent] * h.child_given_parent / share
+            return rates
+        weights = [(rank + 1.0) ** -self.zipf for rank in range(self.n_features)]
+        scale = self.rate * self.n_features / sum(weights)
+        return [min(MAX_RATE, weight * scale) if self.zipf else self.rate for weight in weights]
+
+    @property
+    def mean_l0(self) -> float:
+        """Expected number of active features in a sample."""
+        return sum(self.rates)
+
+    @property
+    def extreme_sparsity(self) -> bool:
+        """Whether 1-S <= 1/n holds, the premise of the paper's theorem 3.1."""
+        return max(self.rates) <= 1.0 / self.n_features
+
+    @property
+    def mean_magnitude(self) -> float:
+        """E[x_d | x_d > 0]."""
+        return self.magnitude_min + self.magnitude_scale
+
+    def hash(self, seed: int | None = None) -> str:
+        """Return the content hash of the law, and of the world itself when a seed is given (16 hexadecimal digits)."""
+        content = {"version": WORLD_VERSION, "seed": seed, **asdict(self)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0.0 < value <= 1.0:
+        raise LrbenchError(f"{name}={value}: expected a probability in (0, 1]")

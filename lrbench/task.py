@@ -1,0 +1,298 @@
+"""`Task`: a world, a budget and a set of anchors under a name. Declaring and hashing tasks needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from lrbench.errors import LrbenchError, UnknownName
+from lrbench.metric_table import SCORE_VERSION
+from lrbench.pairing import pair_sites
+from lrbench.seeds import derive_seed
+from lrbench.structure import WorldSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lrbench.view import TrainView
+    from lrbench.world import SparseFeatures, World
+
+ANCHOR_SHARE = 0.1  # the paper anchors 100 of 1000 features
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a family's level asks for at a scale: a law of the world and what may be spent on it."""
+
+    world: WorldSpec
+    n_latents: int
+    n_distinct: int
+    n_samples: int
+    batch_size: int
+    n_evaluation: int
+
+    @property
+    def n_anchors(self) -> int:
+        """Number of known features k, at least 1."""
+        return max(1, round(ANCHOR_SHARE * self.world.n_features))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The size at which a suite asks its questions.
+
+    Parameters
+    ----------
+    dim
+        Dimension of every site.
+    rate
+        Probability 1-S that a feature is active, where a family does not say otherwise.
+    n_latents, n_distinct, n_samples, batch_size
+        Width of the dictionary, distinct training samples (the paper's N), samples that training may look at, batch size.
+    n_evaluation
+        Held-out samples that scores are computed on.
+    n_sites
+        Number of sites m.
+    """
+
+    dim: int
+    rate: float
+    n_latents: int
+    n_distinct: int
+    n_samples: int
+    batch_size: int
+    n_evaluation: int
+    n_sites: int = 2
+
+    def task(self, n_features: int | None = None, **law: Any) -> TaskSpec:
+        """Return the task with 1.3 features a dimension, as in the paper's default, or as many as asked for.
+
+        Parameters
+        ----------
+        n_features
+            Number of features n.
+        law
+            Fields of `WorldSpec` that differ from the scale's.
+        """
+        n = round(1.3 * self.dim) if n_features is None else n_features
+        world = WorldSpec(**{"n_features": n, "dims": (self.dim,) * self.n_sites, "rate": self.rate, **law})
+        budget = {name: getattr(self, name) for name in ("n_latents", "n_distinct", "n_samples", "batch_size", "n_evaluation")}
+        return TaskSpec(world, **budget)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named scale with its number of seeds."""
+
+    name: str
+    summary: str
+    scale: Scale
+    seeds: int
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("smoke", "a toy world a family, in seconds: does it run?", Scale(32, 0.05, 64, 4096, 64 * 150, 64, 2048), 1),
+        Suite("quick", "small worlds on a laptop, in minutes", Scale(96, 0.02, 256, 65_536, 256 * 600, 256, 8192), 2),
+        Suite(
+            "standard", "the paper's scale: n = 1000, d = 768, 16,000 latents", Scale(768, 0.01, 16_000, 100_000, 2_560_000, 1024, 16_384), 3
+        ),
+    )
+}
+
+
+def get_suite(name: str) -> Suite:
+    """Return a suite by name, or raise `UnknownName`."""
+    if name not in SUITES:
+        raise UnknownName("suite", name, SUITES)
+    return SUITES[name]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A question asked at several levels, one file in ``tasks/``."""
+
+    name: str
+    summary: str
+    build: Callable[[Any, Scale], TaskSpec]
+    levels: Mapping[str, Any]
+    selection: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def in_suite(self, level: str, suite: str) -> bool:
+        """Whether a suite runs this level unless told otherwise; a suite without a selection runs all levels."""
+        return level in self.selection.get(suite, tuple(self.levels))
+
+    def task(self, level: str, suite: str = "quick", seed: int = 0) -> Task:
+        """Return a level as a task."""
+        name = f"{self.name}/{level}"
+        if level not in self.levels:
+            raise UnknownName("task", name, [f"{self.name}/{known}" for known in self.levels])
+        return Task(name, suite, seed, self.build(self.levels[level], get_suite(suite).scale))
+
+
+def family(levels: Mapping[str, Any], **selection: tuple[str, ...]) -> Callable[[Callable[[Any, Scale], TaskSpec]], Family]:
+    """Turn a function ``(level value, scale) -> TaskSpec`` into a `Family`, named after the function.
+
+    Parameters
+    ----------
+    levels
+        Level names and the values the function is called with.
+    selection
+        For a suite's name, the levels it runs by default; a suite that is not named runs all.
+
+    Examples
+    --------
+    >>> @family(levels={"1.04x": 1.04, "1.30x": 1.30}, quick=("1.30x",))
+    ... def superposition(ratio: float, scale: Scale) -> TaskSpec:
+    ...     "More features than dimensions."
+    ...     return scale.task(n_features=round(ratio * scale.dim))
+    >>> superposition.task("1.30x").name
+    'superposition/1.30x'
+    """
+    for suite, names in selection.items():
+        get_suite(suite)
+        for name in names:
+            if name not in levels:
+                raise LrbenchError(f"{suite}={names}: {name!r} is not a level; expected some of {', '.join(levels)}")
+
+    def declare(build: Callable[[Any, Scale], TaskSpec]) -> Family:
+        summary = (build.__doc__ or "").strip().split("\n")[0]
+        return Family(build.__name__, summary, build, levels, selection)
+
+    return declare
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A question with a known answer: the world holds the truth, `view` what a method may see of it."""
+
+    name: str
+    suite: str
+    seed: int
+    spec: TaskSpec
+
+    @property
+    def family(self) -> str:
+        """The part of the name before the slash."""
+        return self.name.split("/")[0]
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash of the question, without the seed: two records with the same hash and seed compare."""
+        content = {**asdict(self.spec), "world": self.spec.world.hash(), "scores": SCORE_VERSION, "anchors": self.spec.n_anchors}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def world_hash(self) -> str:
+        """Content hash of the world, seed included."""
+        return self.spec.world.hash(self.seed)
+
+    @cached_property
+    def world(self) -> World:
+        """The world, built at the first use."""
+        from lrbench.world import World
+
+        return World(self.spec.world, self.seed)
+
+    @cached_property
+    def anchors(self) -> Tensor:
+        """Indices of the known features, sorted, chosen by the seed; no score counts them, for any method."""
+        import torch
+
+        rng = random.Random(derive_seed(self.seed, "anchors"))
+        return torch.tensor(sorted(rng.sample(range(self.spec.world.n_features), self.spec.n_anchors)))
+
+    @cached_property
+    def scored(self) -> Tensor:
+        """Indices of the features that scores count: all but the anchors."""
+        import torch
+
+        keep = torch.ones(self.spec.world.n_features, dtype=torch.bool)
+        keep[self.anchors] = False
+        return keep.nonzero().flatten()
+
+    def view(self, pair: str | None = None, device: str = "cpu") -> TrainView:
+        """Return what a method may see.
+
+        Parameters
+        ----------
+        pair
+            Brings only the sites that this pairing needs; by default all sites, paired as an autoencoder until
+            `TrainView.paired` says otherwise.
+        device
+            Where the data is put.
+        """
+        from lrbench.view import Budget, TrainView
+
+        n_sites = len(self.spec.world.dims)
+        if pair is not None:
+            n_sites = max(pair_sites(pair, n_sites)[1]) + 1
+        features = self.world.sample(self.spec.n_distinct, "data")
+        view = TrainView(
+            sites=tuple(self.world.represent(features, site, "data") for site in range(n_sites)),
+            anchor_sites=tuple(self.world.directions[site][self.anchors] for site in range(n_sites)),
+            budget=Budget(
+                self.spec.n_latents, self.spec.n_samples, self.spec.batch_size, max(1, math.ceil(self.spec.world.mean_l0))
+            ),
+            seed=derive_seed(self.seed, "view"),
+            pair=pair or "autoencoder",
+        ).to(device)
+        _TASK_OF[view] = self
+        return view
+
+    def evaluation(self) -> SparseFeatures:
+        """Return the held-out features that scores are computed on, from a stream that training never sees."""
+        return self.world.sample(self.spec.n_evaluation, "evaluation")
+
+    def observed(self, features: SparseFeatures, pair: str) -> tuple[Tensor, Tensor]:
+        """Return (input, target) of the held-out features under a pairing."""
+        import torch
+
+        ends = pair_sites(pair, len(self.spec.world.dims))
+        sites = {site: self.world.represent(features, site, "evaluation") for site in {*ends[0], *ends[1]}}
+        first, second = (torch.cat([sites[site] for site in end], dim=1) for end in ends)
+        return first, second
+
+    def isolated(self, pair: str) -> Tensor:
+        """Return the input that every feature gives on its own, at its mean magnitude, without noise."""
+        import torch
+
+        sites = pair_sites(pair, len(self.spec.world.dims))[0]
+        return torch.cat([self.world.isolated(site) for site in sites], dim=1)
+
+    def truth(self, pair: str) -> tuple[Tensor, Tensor]:
+        """Return the true directions on the encoder's and on the decoder's side, unit rows, all features."""
+        import torch
+
+        ends = pair_sites(pair, len(self.spec.world.dims))
+        first, second = (torch.cat([self.world.directions[site] for site in end], dim=1) for end in ends)
+        return torch.nn.functional.normalize(first, dim=1), torch.nn.functional.normalize(second, dim=1)
+
+    def with_seed(self, seed: int) -> Task:
+        """Return the same question in another world."""
+        return replace(self, seed=seed)
+
+
+_TASK_OF: WeakKeyDictionary[TrainView, Task] = WeakKeyDictionary()
+
+
+def reveal(view: TrainView) -> Task:
+    """Return the task behind a view, for the reference rows only: the ceiling has to know the truth.
+
+    Raises
+    ------
+    LrbenchError
+        For a view that no task handed out (a derived one, or one made by hand).
+    """
+    task = _TASK_OF.get(view)
+    if task is None:
+        raise LrbenchError("the reference rows need a view straight from task.view(); this one was derived from it or made by hand")
+    return task

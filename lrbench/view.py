@@ -1,0 +1,159 @@
+"""`TrainView`: all that a method may see. It holds observed data only; the true features are not reachable from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from lrbench.errors import LrbenchError
+from lrbench.pairing import pair_sites
+from lrbench.seeds import generator
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a method may spend.
+
+    Parameters
+    ----------
+    n_latents
+        Width n_q of the dictionary.
+    n_samples
+        Training samples it may look at, repetitions included.
+    batch_size
+        The batch size that the scale was laid out for; a method may choose another within ``n_samples``.
+    l0
+        Active latents per sample to aim at: the world's mean number of active features, rounded up.
+    """
+
+    n_latents: int
+    n_samples: int
+    batch_size: int
+    l0: int
+
+
+@dataclass(frozen=True, eq=False)
+class TrainView:
+    """The observed data of a task, for one way of pairing its sites.
+
+    Parameters
+    ----------
+    sites
+        Observed representations at every site, each of shape (sample, d_site).
+    anchor_sites
+        Directions of the known features at every site, unit rows of shape (anchor, d_site).
+    budget
+        What may be spent.
+    seed
+        Seed of the order in which samples are shown.
+    pair
+        ``"autoencoder"``: the first site to itself; ``"transcoder"``: the first to the second; ``"crosscoder"``: all sites,
+        concatenated, to themselves.
+    """
+
+    sites: tuple[Float[Tensor, "sample d_site"], ...]
+    anchor_sites: tuple[Float[Tensor, "anchor d_site"], ...]
+    budget: Budget
+    seed: int
+    pair: str = "autoencoder"
+
+    def __post_init__(self) -> None:
+        pair_sites(self.pair, len(self.sites))  # raises where they do not fit
+
+    def paired(self, pair: str) -> TrainView:
+        """Return the same data for another pairing."""
+        return self if pair == self.pair else replace(self, pair=pair)
+
+    def to(self, device: str | torch.device) -> TrainView:
+        """Return the same data on a device."""
+        return replace(
+            self,
+            sites=tuple(site.to(device) for site in self.sites),
+            anchor_sites=tuple(site.to(device) for site in self.anchor_sites),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data lies."""
+        return self.sites[0].device
+
+    @property
+    def d_in(self) -> int:
+        """Dimension of the input x_p."""
+        return sum(self.sites[site].shape[1] for site in self._ends[0])
+
+    @property
+    def d_out(self) -> int:
+        """Dimension of the target x_r."""
+        return sum(self.sites[site].shape[1] for site in self._ends[1])
+
+    @property
+    def _ends(self) -> tuple[list[int], list[int]]:
+        return pair_sites(self.pair, len(self.sites))
+
+    @property
+    def anchors(self) -> tuple[Float[Tensor, "anchor d_in"], Float[Tensor, "anchor d_out"]]:
+        """The known features' directions on the input and on the target side, unit rows."""
+        first, second = (torch.cat([self.anchor_sites[site] for site in end], dim=1) for end in self._ends)
+        return torch.nn.functional.normalize(first, dim=1), torch.nn.functional.normalize(second, dim=1)
+
+    def head(self, n_samples: int) -> tuple[Float[Tensor, "sample d_in"], Float[Tensor, "sample d_out"]]:
+        """Return the first distinct samples as (inputs, targets), all of them when there are fewer."""
+        rows = slice(0, n_samples)
+        return self._gather(0, rows), self._gather(1, rows)
+
+    def batches(self, batch_size: int | None = None) -> Iterator[tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_out"]]]:
+        """Yield (input, target) batches until the budget is spent; every epoch has an order of its own.
+
+        Parameters
+        ----------
+        batch_size
+            Samples in a batch, the budget's by default.
+
+        Raises
+        ------
+        LrbenchError
+            For a batch size below 1 or above the number of distinct samples.
+        """
+        size = self.budget.batch_size if batch_size is None else batch_size
+        if not 1 <= size <= len(self.sites[0]):
+            raise LrbenchError(f"batch_size={size}: expected 1 to {len(self.sites[0])}, the number of distinct samples")
+        return self._batches(size)
+
+    def _batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        left, epoch = self.budget.n_samples // size, 0
+        while left:
+            order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(self.device)
+            for rows in order.split(size)[: min(left, len(order) // size)]:
+                inputs = self._gather(0, rows)
+                yield inputs, inputs if self._ends[0] == self._ends[1] else self._gather(1, rows)
+                left -= 1
+            epoch += 1
+
+    def _gather(self, end: int, rows: Tensor | slice) -> Tensor:
+        parts = [self.sites[site][rows] for site in self._ends[end]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def dataset(self) -> IterableDataset[tuple[Tensor, Tensor]]:
+        """Return the same stream, sample by sample, for a `torch.utils.data.DataLoader`."""
+        return SampleStream(self)
+
+
+class SampleStream(IterableDataset[tuple[Tensor, Tensor]]):
+    """The samples of a view's batches, one (input, target) at a time; several loader workers share them out."""
+
+    def __init__(self, view: TrainView) -> None:
+        self.view = view
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for index, (inputs, targets) in enumerate(self.view.batches()):
+            if index % step == first:
+                yield from zip(inputs, targets, strict=True)
+

@@ -1,0 +1,255 @@
+"""A world with known truth: feature directions at m sites and an endless, seeded supply of sparse features.
+
+The paper's section 1 and 3: x_p = W_p x, with x non-negative and sparse. Rows are features here, so ``directions[site]`` is
+the transpose of W_p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from lrbench.errors import LrbenchError
+from lrbench.seeds import generator
+from lrbench.structure import Groups, Hierarchy, WorldSpec
+
+PROJECTION_STEPS = 2000
+
+
+@dataclass(frozen=True)
+class SparseFeatures:
+    """A batch of features x(s), stored by what is active.
+
+    Parameters
+    ----------
+    indices
+        Active features, sample after sample.
+    values
+        Their magnitudes, > 0.
+    offsets
+        Where each sample starts in ``indices``; the batch size is its length.
+    """
+
+    indices: Int[Tensor, " active"]
+    values: Float[Tensor, " active"]
+    offsets: Int[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def rows(self) -> Int[Tensor, " active"]:
+        """The sample that each active feature belongs to."""
+        ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.indices)])])
+        return torch.repeat_interleave(torch.arange(len(self)), ends - self.offsets)
+
+    def represent(self, directions: Float[Tensor, "feature dim"]) -> Float[Tensor, "batch dim"]:
+        """Return W x for every sample, touching only what is active."""
+        return F.embedding_bag(self.indices, directions, self.offsets, mode="sum", per_sample_weights=self.values)
+
+    def dense(self, n_features: int) -> Float[Tensor, "batch feature"]:
+        """Return x as a dense matrix (for tests and small batches)."""
+        x = torch.zeros(len(self), n_features)
+        x[self.rows, self.indices] = self.values
+        return x
+
+
+class World:
+    """A realised `WorldSpec`.
+
+    Parameters
+    ----------
+    spec
+        The law of the world.
+    seed
+        The world's seed: directions, samples and noise come from streams derived from it.
+
+    Raises
+    ------
+    LrbenchError
+        When the interference M asked for is not reached; the message says what was.
+
+    Examples
+    --------
+    >>> world = World(WorldSpec(n_features=32, dims=(24,)), seed=0)
+    >>> world.directions[0].shape
+    torch.Size([32, 24])
+    """
+
+    def __init__(self, spec: WorldSpec, seed: int = 0) -> None:
+        self.spec = spec
+        self.seed = seed
+        self.directions: list[Float[Tensor, "feature dim"]] = [
+            spread_directions(spec.n_features, dim, spec.interference, generator(seed, "world", site))
+            for site, dim in enumerate(spec.dims)
+        ]
+
+    @property
+    def hash(self) -> str:
+        """The content hash: equal for equal law, seed and generator version, on every machine."""
+        return self.spec.hash(self.seed)
+
+    @cached_property
+    def interference(self) -> list[float]:
+        """The largest signed inner product between two directions, per site (the paper's M)."""
+        return [max_interference(directions) for directions in self.directions]
+
+    def sample(self, n_samples: int, stream: str = "data", index: int = 0) -> SparseFeatures:
+        """Return samples of x, the same for the same stream and index.
+
+        Parameters
+        ----------
+        n_samples
+            Number of samples.
+        stream, index
+            Name of the random stream and place in it; different names or places are independent.
+        """
+        if n_samples < 1:
+            raise LrbenchError(f"n_samples={n_samples}: expected at least 1")
+        rng = generator(self.seed, stream, index)
+        keys = _active_keys(self.spec, n_samples, rng)
+        values = self.spec.magnitude_min + self.spec.magnitude_scale * _exponential(len(keys), rng)
+        rows = torch.div(keys, self.spec.n_features, rounding_mode="floor")
+        offsets = torch.searchsorted(rows, torch.arange(n_samples))
+        return SparseFeatures(keys % self.spec.n_features, values, offsets)
+
+    def stream(self, batch_size: int, stream: str = "data") -> Iterator[SparseFeatures]:
+        """Yield batches of x without end."""
+        index = 0
+        while True:
+            yield self.sample(batch_size, stream, index)
+            index += 1
+
+    def represent(
+        self, features: SparseFeatures, site: int = 0, stream: str = "data", index: int = 0
+    ) -> Float[Tensor, "batch dim"]:
+        """Return the representation of a batch at a site, with the world's observation noise.
+
+        Parameters
+        ----------
+        features
+            A batch from `sample`.
+        site
+            The site, 0 to m-1.
+        stream, index
+            Where the noise is drawn; give what `sample` was given.
+        """
+        x = features.represent(self.directions[site])
+        if self.spec.noise:
+            rng = generator(self.seed, stream, index, "noise", site)
+            x = x + self.spec.noise / x.shape[1] ** 0.5 * torch.randn(x.shape, generator=rng)
+        return x
+
+    def isolated(self, site: int = 0) -> Float[Tensor, "feature dim"]:
+        """Return every feature on its own, at its mean magnitude, as seen at a site (no noise)."""
+        return self.spec.mean_magnitude * self.directions[site]
+
+
+def spread_directions(
+    n_features: int, dim: int, interference: float, rng: torch.Generator, steps: int = PROJECTION_STEPS
+) -> Float[Tensor, "feature dim"]:
+    """Return unit rows whose signed inner products are all at most ``interference`` (the paper's section 3).
+
+    Normalised Gaussian rows, then projected gradient descent on
+    sum max(0, <w_i,w_j> - (M - eps))^2 + lambda * sum max(0, <w_i,w_j>)^2, until the largest inner product is <= M.
+
+    Raises
+    ------
+    LrbenchError
+        When ``steps`` do not reach M.
+    """
+    step_size, push, margin = 0.5, 0.01, 0.02 * interference  # the paper leaves lambda and eps open
+    rows = F.normalize(torch.randn(n_features, dim, generator=rng), dim=1)
+    reached = lowest = max_interference(rows)
+    for _ in range(steps):
+        if reached <= interference:
+            return rows
+        gram = (rows @ rows.T).fill_diagonal_(0.0)
+        pull = (gram - (interference - margin)).clamp_min_(0.0) + push * gram.clamp_min(0.0)
+        pull /= pull.sum(1).max().clamp_min(1.0)  # crowded rows would overshoot
+        rows = F.normalize(rows - step_size * (pull @ rows), dim=1)
+        reached = max_interference(rows)
+        lowest = min(lowest, reached)
+    if reached <= interference:
+        return rows
+    raise LrbenchError(
+        f"interference M={interference} was not reached with n={n_features} features in d={dim} dimensions: "
+        f"{steps} steps came down to {lowest:.4f}; ask for a larger M or for fewer features"
+    )
+
+
+def max_interference(directions: Float[Tensor, "feature dim"]) -> float:
+    """Return the largest signed inner product between two different rows (the paper's M); -1 for a single row."""
+    if len(directions) < 2:
+        return -1.0
+    return float((directions @ directions.T).fill_diagonal_(-1.0).max())
+
+
+def _exponential(n: int, rng: torch.Generator) -> Float[Tensor, " active"]:
+    return torch.empty(n).exponential_(generator=rng)
+
+
+def _bernoulli_keys(rates: Float[Tensor, " feature"], n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
+    """Return sorted keys row * n + feature of independent Bernoulli(rates) events, in time proportional to their number.
+
+    A Poisson process with intensity -log(1-p) per cell hits a cell at least once with probability exactly p, so hits are
+    thrown as a whole and double ones merged: no batch x n matrix.
+    """
+    hazard = -torch.log1p(-rates.double())
+    cumulative = hazard.cumsum(0)
+    n_hits = int(torch.poisson(cumulative[-1:] * n_rows, generator=rng))
+    rows = torch.randint(n_rows, (n_hits,), generator=rng)
+    uniform = torch.rand(n_hits, dtype=torch.float64, generator=rng) * cumulative[-1]
+    features = torch.searchsorted(cumulative, uniform, right=True).clamp_max_(len(rates) - 1)
+    return torch.unique(rows * len(rates) + features)
+
+
+def _active_keys(spec: WorldSpec, n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
+    """Return the sorted keys row * n + feature of all that is active."""
+    if isinstance(spec.structure, Groups):
+        return _group_keys(spec, spec.structure, n_rows, rng)
+    rates = torch.tensor(spec.rates, dtype=torch.float64)
+    if not isinstance(spec.structure, Hierarchy):
+        return _bernoulli_keys(rates, n_rows, rng)
+    parents = torch.tensor(spec.parents)
+    level = _bernoulli_keys(torch.where(parents < 0, rates, 0.0), n_rows, rng)
+    levels = [level]
+    families = torch.full((spec.n_features, max(spec.structure.branching)), -1)
+    for parent, children in spec.children.items():
+        families[parent, : len(children)] = torch.tensor(children)
+    for _ in spec.structure.branching:
+        level = _child_keys(spec.structure, families, level, rng)
+        levels.append(level)
+    return torch.cat(levels).sort().values
+
+
+def _child_keys(
+    law: Hierarchy, families: Int[Tensor, "feature child"], keys: Int[Tensor, " active"], rng: torch.Generator
+) -> Int[Tensor, " active"]:
+    """Return the keys of the children that wake up under the active features in ``keys``."""
+    n_features = len(families)
+    children = families[keys % n_features]
+    exists = children >= 0
+    if law.exclusive:
+        chosen = (torch.rand(len(keys), generator=rng) * exists.sum(1)).long().unsqueeze(1)
+        awake = torch.zeros_like(exists).scatter_(1, chosen.clamp_max(exists.shape[1] - 1), True)
+        awake &= torch.rand(len(keys), 1, generator=rng) < law.child_given_parent
+    else:
+        awake = torch.rand(children.shape, generator=rng) < law.child_given_parent
+    rows = torch.div(keys, n_features, rounding_mode="floor").unsqueeze(1)
+    return (rows * n_features + children)[awake & exists]
+
+
+def _group_keys(spec: WorldSpec, law: Groups, n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
+    n_groups = -(-spec.n_features // law.size)
+    events = _bernoulli_keys(torch.full((n_groups,), spec.rate / law.cohesion), n_rows, rng)
+    rows = torch.div(events, n_groups, rounding_mode="floor").unsqueeze(1)
+    features = (events % n_groups).unsqueeze(1) * law.size + torch.arange(law.size)
+    awake = torch.rand(features.shape, generator=rng) < law.cohesion
+    return (rows * spec.n_features + features)[awake & (features < spec.n_features)].sort().values

@@ -1,0 +1,11 @@
+"""BatchTopK SAE: the k·B largest latents of a batch stay, so that samples share out their latents.
+
+σ: BatchTopK of ReLU, a fixed threshold after training. Loss: squared error + AuxK. Source: Bussmann et al. 2024.
+Differs: the threshold is calibrated once on training samples after the last step, not averaged during training.
+"""
+
+from lrbench.rules import BatchTopK
+from lrbench.sdl import SDL
+from lrbench.terms import AuxK
+
+METHOD = SDL(rule=BatchTopK(ratio=1.0), terms=(AuxK(),), pair="autoencoder")

@@ -1,0 +1,45 @@
+"""Online dictionary learning: alternate between sparse codes (lasso) and the dictionary, batch by batch.
+
+σ: TopK with the task's L0. Source: Mairal et al. 2009, scikit-learn's MiniBatchDictionaryLearning with non-negative codes.
+Differs: a sparse code needs an optimisation per sample; the dictionary that is scored has a linear encoder instead.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from sklearn.decomposition import MiniBatchDictionaryLearning
+
+from lrbench.activation import TopK
+from lrbench.dictionary import Dictionary
+from lrbench.method import Method
+from lrbench.methods._sklearn import ended_by_budget, random_state
+from lrbench.view import TrainView
+
+
+@dataclass(frozen=True)
+class OnlineDictionaryLearning(Method):
+    """Atoms as encoder and decoder rows."""
+
+    samples: int = 4096
+    alpha: float = 0.1
+    max_iter: int = 5
+
+    def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
+        """Return the atoms learned on the first samples."""
+        x = view.head(self.samples)[0].cpu()
+        learner = MiniBatchDictionaryLearning(
+            view.budget.n_latents,
+            alpha=self.alpha,
+            max_iter=self.max_iter,
+            fit_algorithm="cd",
+            positive_code=True,
+            batch_size=256,
+            random_state=random_state(seed),
+        )
+        with ended_by_budget():
+            learner.fit(x.double().numpy())
+        rows = torch.nn.functional.normalize(torch.from_numpy(learner.components_).float(), dim=1)
+        return Dictionary(rows, None, rows, None, TopK(view.budget.l0)).to(view.device)
+
+
+METHOD = OnlineDictionaryLearning()

@@ -1,0 +1,12 @@
+"""Gated SAE: one path decides whether a latent is active, another how strongly.
+
+σ: Heaviside gate times ReLU magnitude, a JumpReLU once trained. Loss: squared error + λ‖gate‖₁ + the gate's own
+reconstruction through a frozen decoder. Source: Rajamanoharan et al. 2024a.
+Differs: decoder rows are renormalised after each step; no resampling.
+"""
+
+from lrbench.rules import Gated
+from lrbench.sdl import SDL
+from lrbench.terms import GateLoss
+
+METHOD = SDL(rule=Gated(), terms=(GateLoss(weight=0.4),), pair="autoencoder")

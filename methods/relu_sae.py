@@ -1,0 +1,11 @@
+"""ReLU SAE: every positive latent stays, an L1 penalty keeps them few.
+
+σ: ReLU. Loss: squared error + λ‖x_q‖₁ with unit decoder rows. Source: Bricken et al. 2023; Cunningham et al. 2023.
+Differs: decoder rows are renormalised after each step without first removing the gradient's radial part; no resampling.
+"""
+
+from lrbench.rules import Rule
+from lrbench.sdl import SDL
+from lrbench.terms import L1
+
+METHOD = SDL(rule=Rule(), terms=(L1(weight=0.2),), pair="autoencoder")

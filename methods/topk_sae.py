@@ -1,0 +1,11 @@
+"""TopK SAE: the k largest latents of a sample stay, dead ones learn from the residual.
+
+σ: TopK of ReLU. Loss: squared error + AuxK. Source: Makhzani & Frey 2014; Gao et al. 2024.
+Differs: k is a multiple of the task's L0; the pre-encoder bias is not subtracted (it folds into b_enc).
+"""
+
+from lrbench.rules import TopK
+from lrbench.sdl import SDL
+from lrbench.terms import AuxK
+
+METHOD = SDL(rule=TopK(ratio=1.0), terms=(AuxK(),), pair="autoencoder")

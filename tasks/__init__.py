@@ -1,0 +1,1 @@
+"""The catalogue of tasks: one family a file, one line a level."""

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lrbench.cli import main
+from lrbench.store import Store
+
+METHOD = '''
+"""A method for tests."""
+import os, time
+from dataclasses import dataclass
+import torch
+import lrbench
+from lrbench.activation import ReLU
+
+@dataclass(frozen=True)
+class Mine(lrbench.Method):
+    def fit(self, view, seed=0):
+        {body}
+        w = torch.randn(view.budget.n_latents, view.d_in, generator=torch.Generator().manual_seed(seed))
+        return lrbench.Dictionary(w, None, w, None, ReLU())
+
+METHOD = Mine()
+'''
+HEAVY = ("torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "rich")
+
+
+def method_file(folder: Path, name: str, body: str = "pass") -> str:
+    path = folder / f"{name}.py"
+    path.write_text(METHOD.format(body=body))
+    return str(path)
+
+
+def test_list_shows_the_catalogue_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    for what, name in (("tasks", "superposition/1.30x"), ("methods", "topk_sae+anchored"), ("suites", "smoke")):
+        assert main(["list", what]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert main(["list", what, "--json"]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert name in [row["name"] for row in rows]
+        assert [line.split()[0] for line in lines] == [row["name"] for row in rows]
+        assert all({"name", "summary"} <= set(row) for row in rows)
+
+
+def test_list_is_fast_and_loads_nothing_heavy() -> None:
+    code = "import sys; from lrbench.cli import main; main(['list', 'tasks']);"
+    code += f"print([name for name in {HEAVY} if name in sys.modules])"
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.monotonic() - began)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert min(seconds) < 0.6
+
+
+@pytest.mark.parametrize("what", ["lrbench", "lrbench.cli"])
+def test_importing_loads_no_torch(what: str) -> None:
+    code = f"import sys, {what}; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run --suite quik", "unknown suite 'quik': did you mean quick?"),
+        ("run --task nose/0.3", "unknown task 'nose/0.3': did you mean noise/0.3"),
+        ("run --method topk_sea", "unknown method 'topk_sea': did you mean topk_sae"),
+        ("run --method missing.py", "missing.py"),
+        ("run --seeds 0", "seeds=0: expected at least 1"),
+        ("run --seeds -2", "seeds=-2: expected at least 1"),
+        ("run --seeds two", "--seeds"),
+        ("run --workers 0", "workers=0: expected a number above 0"),
+        ("run --timeout 0", "timeout=0: expected a number above 0"),
+        ("run --memory nan", "memory=nan: expected a number above 0"),
+        ("run --device cuda", "no CUDA device"),
+        ("run --device tpu", "unknown device 'tpu': expected auto, cpu or cuda"),
+        ("run --out FILE", "FILE is a file"),
+        ("run --out FILE/below", "cannot write to the folder FILE/below: Not a directory"),
+        ("run --colour red", "--colour"),
+        ("list task", "task"),
+        ("list", "argument"),
+        ("fly", "fly"),
+        ("leaderboard missing", "missing"),
+        ("leaderboard FILE", "FILE"),
+        ("leaderboard . --output .", "folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    Path("FILE").touch()
+    assert main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert os.listdir() == ["FILE"]
+
+
+def test_help_and_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "leaderboard" in capsys.readouterr().out
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert "leaderboard" in out + err
+
+
+def test_run_reports_and_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good, bad = method_file(tmp_path, "good"), method_file(tmp_path, "bad", "print(1); raise ValueError('[bold] odd')")
+    arguments = ["run", "--suite", "smoke", "--task", "noise/0.3", "--workers", "1", "--device", "cpu", "--out", "r"]
+    assert main([*arguments, "--method", good]) == 0
+    out, err = capfd.readouterr()
+    assert "1 cells in r: 0 were stored already, 1 ran" in out
+    assert "1 cells: 0 stored already, 1 to run on cpu" in err
+    assert "1/1 cells, 0 failed" in err
+
+    assert main([*arguments, "--method", good, "--method", bad]) == 1
+    out, err = capfd.readouterr()
+    assert "FAILED noise/0.3[bad-seed0]: ValueError: [bold] odd" in err.splitlines()
+    assert "2 cells in r: 1 were stored already, 1 ran" in out
+    assert re.search(r"ok +1\n +skipped +0\n +failed +1\n", out)
+    assert "bad failed on 1 of its cells: ValueError: [bold] odd" in out
+    record = Path(re.findall(r"traceback in (.+)", out)[0])
+    assert "in fit" in json.loads(record.read_text())["traceback"]
+
+    record.write_text("{")
+    assert main([*arguments, "--method", good]) == 0
+    assert f"set aside {record}: is not complete JSON" in capfd.readouterr().err
+
+
+def test_leaderboard_shows_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--suite", "smoke", "--task", "noise/0.3", "--method", "truth", "--method", "pca"]) == 0
+    assert main(["leaderboard", "results", "--output", "board/B.md"]) == 0
+    out = capsys.readouterr().out
+    assert Path("board/B.md").is_file()
+    assert Path("board/figures").is_dir()
+    assert "board/B.md" in out
+    assert "board/figures" in out
+    assert "pca" in out
+
+
+def test_interrupt_says_what_is_stored(tmp_path: Path) -> None:
+    quick = method_file(tmp_path, "aquick")
+    slow = method_file(tmp_path, "slow", "time.sleep(60)")
+    command = [sys.executable, "-m", "lrbench.cli", "run", "--suite", "smoke", "--task", "noise/0.3", "--workers", "2"]
+    command += ["--method", quick, "--method", slow, "--device", "cpu", "--out", str(tmp_path / "r")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not Store(tmp_path / "r").read()[0] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1].startswith("interrupted: 1 of 2 cells are stored in ")
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m lrbench.cli list tasks --json | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[\n", "")

@@ -1,0 +1,279 @@
+"""The leaderboard: its sums against sums made by hand, the order of its rows, what it must not hide, and its bytes."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrbench.errors import LrbenchError
+from lrbench.leaderboard import write_leaderboard
+from lrbench.leaderboard.compile import Board, Gap, compile_boards, interval, natural
+from lrbench.leaderboard.figures import _spread
+from lrbench.leaderboard.render import number, render, verdict, with_interval
+from lrbench.record import Provenance, Record, Timing
+from lrbench.store import Store
+
+T1 = 12.706204736  # 97.5% quantile of Student's t with one degree of freedom, from a printed table
+T3 = 3.182446305  # with three
+FIGURES = {"quick": {"recovery": "r.svg", "l0": "l.svg"}}
+
+
+def record(method: str, task: str, seed: int, headline: float | None = 0.5, **changes: Any) -> Record:
+    family = task.split("/")[0]
+    scores = {"headline": headline, "l0": 3.0, "fvu": 0.1, "absorption": None} | changes.pop("scores", {})
+    status = changes.get("status", "ok")
+    finished = changes.pop("finished", "2025-01-01T00:00:00+00:00")
+    kind = "reference" if method in ("truth", "random") else "sdl"
+    fields: dict[str, Any] = {
+        "task": task, "family": family, "suite": "quick", "seed": seed, "task_hash": f"hash {task}",
+        "world_hash": f"world {task} {seed}", "method": method, "pair": "autoencoder", "kind": kind,
+        "source_hash": "one", "status": status, "scores": scores if status == "ok" else {},
+        "reason": None if status == "ok" else "ValueError: a | b",
+        "curves": {"threshold": [0.0, 0.5, 1.0], "recovery_dec": [1.0, 0.5, 0.0], "recovery_enc": [1.0, 0.2, 0.0]},
+        "world": {"n_features": 128, "dims": "96", "extreme_sparsity": seed == 0},
+        "provenance": Provenance(lrbench="0.1.0", python="3.11", platform="Linux", packages={"torch": "2.8"},
+                                 commit="abc", dirty=False, device="cpu"),
+        "timing": Timing(seconds=2.0, finished=finished),
+    }  # fmt: skip
+    return Record(**(fields | changes))
+
+
+def board_of(records: list[Record]) -> Board:
+    (board,) = compile_boards(records)
+    return board
+
+
+def row_of(board: Board, method: str) -> dict[Any, Any]:
+    (row,) = board.standings[board.standings["method"] == method].to_dict("records")
+    return row
+
+
+def page_of(records: list[Record]) -> str:
+    return render(compile_boards(records), [], FIGURES)
+
+
+def line_of(page: str, start: str) -> str:
+    return next(line for line in page.splitlines() if line.startswith(start))
+
+
+def two_by_two() -> list[Record]:
+    values = {("a/x", 0): 0.5, ("a/x", 1): 0.7, ("b/y", 0): 0.9, ("b/y", 1): 0.5}
+    return [record("m", task, seed, value) for (task, seed), value in values.items()]
+
+
+def test_interval_by_hand() -> None:
+    assert interval([0.4, 0.6]) == pytest.approx((0.5, T1 * 0.1))  # sd 0.2/sqrt 2, over sqrt 2
+    assert interval([1, 2, 3, 4]) == pytest.approx((2.5, T3 * math.sqrt(5 / 3) / 2))
+    mean, half = interval([0.4])
+    assert mean == 0.4
+    assert math.isnan(half)
+
+
+def test_score_averages_tasks_inside_each_seed_first() -> None:
+    row = row_of(board_of(two_by_two()), "m")
+    # seed 0: (0.5 + 0.9) / 2 = 0.7; seed 1: (0.7 + 0.5) / 2 = 0.6
+    assert row["headline"] == pytest.approx(0.65)
+    assert row["half"] == pytest.approx(T1 * 0.05)
+    assert (row["tasks"], row["seeds"], row["seconds"]) == (2, 2, 2.0)
+
+
+def test_one_seed_has_no_interval_and_two_have_a_warning() -> None:
+    page = page_of([record("m", "a/x", 0, 0.5)])
+    assert "0.500 (one seed)" in page
+    assert "With one seed there is no interval" in page
+    assert "12.7" not in page
+    assert "t = 12.7" in page_of(two_by_two())
+
+
+def test_a_failed_cell_takes_its_task_out_and_shows() -> None:
+    records = [*two_by_two()[:3], record("m", "b/y", 1, status="failed"), *(record("n", "a/x", s, 0.1) for s in (0, 1))]
+    records += [record("n", "b/y", s, 0.1) for s in (0, 1)]
+    board = board_of(records)
+    assert row_of(board, "m")["headline"] == pytest.approx(0.6)  # a/x alone, not 0.9 mixed in
+    assert board.gaps == (Gap("m", "failed", "ValueError: a | b", (("b/y", 1),)),)
+    assert list(board.standings["method"]) == ["n", "m"]  # complete before incomplete, whatever the score
+    assert math.isnan(board.families["b"].loc["m", "b/y"])
+    page = page_of(records)
+    assert "`m` (1/2 tasks)" in page
+    assert "| `m` | failed | ValueError: a \\| b | b/y (seed 1) |" in page
+    assert "cells 1 failed, 0 skipped, 0 missing" in page
+
+
+def test_a_missing_cell_is_named_and_a_seed_is_never_dropped() -> None:
+    hierarchy = {"absorption": 0.2, "recall_alone": 0.9, "recall_with_child": 0.7}
+    board = board_of([*two_by_two(), record("m", "c/z", 0, 0.9, scores=hierarchy)])
+    assert board.gaps == (Gap("m", "missing", "no record of this cell", (("c/z", 1),)),)
+    assert row_of(board, "m")["headline"] == pytest.approx(0.65)
+    (row,) = board.absorption["c"].to_dict("records")
+    assert row["tasks"] == 0
+    assert math.isnan(row["recall_alone"])
+
+
+def test_a_method_without_any_score_stands_last_and_unranked() -> None:
+    board = board_of([*two_by_two(), *(record("a", "a/x", s, status="skipped") for s in (0, 1))])
+    assert list(board.standings["method"]) == ["m", "a"]
+    assert math.isnan(row_of(board, "a")["rank"])
+    assert [gap.status for gap in board.gaps] == ["missing", "skipped"]
+
+
+def test_rank_order_ties_and_references() -> None:
+    scores = {"low": 0.2, "high": 0.8, "tie": 0.8, "truth": 1.0, "random": 0.0, "below": -0.1}
+    board = board_of([record(m, "a/x", s, value) for m, value in scores.items() for s in (0, 1)])
+    assert list(board.standings["method"]) == ["truth", "high", "tie", "low", "random", "below"]
+    ranks = [None if math.isnan(rank) else rank for rank in board.standings["rank"]]
+    assert ranks == [None, 1, 1, 3, None, 4]
+    page = render([board], [], FIGURES)
+    assert line_of(page, "| – |").startswith("| – | *`truth` (ceiling)* |")
+    assert "**1.000" not in page  # a reference is never the best
+    assert "**0.800 ± 0.000**" in line_of(page, "| 1 | `high`")
+
+
+def test_absorption_that_does_not_apply_is_a_dash_and_no_zero() -> None:
+    hierarchy = {"absorption": 0.4, "recall_alone": 0.9, "recall_with_child": 0.5}
+    records = [record("m", "absorption/even", s, 0.5, scores=hierarchy) for s in (0, 1)]
+    records += [record("m", "noise/x", s, 0.5) for s in (0, 1)]
+    board = board_of(records)
+    assert row_of(board, "m")["absorption"] == pytest.approx(0.4)
+    assert list(board.absorption) == ["absorption"]
+    assert "| `m` | 1 | 0.900 ± 0.000 | 0.500 ± 0.000 | 0.400 ± 0.000 |" in render([board], [], FIGURES)
+    flat = page_of([r for r in records if r.family == "noise"])
+    assert "### Absorption" not in flat
+    assert line_of(flat, "| 1 | `m`").endswith("| – | **2.0** |")
+
+
+def test_anchored_minus_plain_is_paired_over_tasks_and_seeds() -> None:
+    plain = {("a/x", 0): 0.5, ("a/x", 1): 0.6, ("b/y", 0): 0.7, ("b/y", 1): 0.8}
+    gains = {("a/x", 0): 0.1, ("a/x", 1): 0.2, ("b/y", 0): 0.3, ("b/y", 1): 0.4}
+    records = [record("m", *cell, value) for cell, value in plain.items()]
+    records += [record("m+anchored", *cell, value + gains[cell]) for cell, value in plain.items()]
+    records += [record("lone", "a/x", 0, 0.5), record("gone+anchored", "a/x", 0, 0.5)]
+    (row,) = board_of(records).anchored.to_dict("records")
+    assert row["method"] == "m"
+    assert row["pairs"] == 4
+    assert row["difference"] == pytest.approx(0.25)
+    assert row["half"] == pytest.approx(T3 * math.sqrt(0.05 / 3) / 2)
+    page = page_of(records)
+    assert "| `m` | better | 0.250 | 0.045 to 0.455 | 4 |" in page
+    assert "| 1 | `m+anchored` | plain: 2 |" in page
+    assert "| 2 | `m` | ⚓ 1 |" in page
+    elsewhere = [r if r.method == "m" else r.model_copy(update={"world_hash": "other"}) for r in records]
+    assert "too few pairs" in page_of(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("difference", "half", "expected"),
+    [(0.2, 0.1, "better"), (-0.2, 0.1, "worse"), (0.1, 0.2, "no clear difference"), (0.0, 0.0, "no clear difference"),
+     (0.2, math.nan, "too few pairs")],
+)  # fmt: skip
+def test_verdict(difference: float, half: float, expected: str) -> None:
+    assert verdict(difference, half) == expected
+
+
+def test_only_the_newest_task_and_source_are_used() -> None:
+    old = [record("m", "a/x", s, 0.1, task_hash="old", finished="2024-01-01T00:00:00+00:00") for s in (0, 1)]
+    new = [record("n", "a/x", s, 0.9) for s in (0, 1)]
+    board = board_of(old + new)
+    assert list(board.standings["method"]) == ["n"]
+    changed = "not comparable: the task has changed since"
+    assert board.set_aside == tuple((f"a/x · m · seed {s}", changed) for s in (0, 1))
+    assert f"| a/x · m · seed 0 | {changed} |" in render([board], [], FIGURES)
+
+    stale = record("n", "a/x", 0, 0.1, source_hash="old", finished="2024-01-01T00:00:00+00:00")
+    board = board_of([stale, new[1]])
+    assert row_of(board, "n")["headline"] == 0.9
+    assert board.set_aside == (("a/x · n · seed 0", "the method's source has changed since"),)
+
+
+def test_each_suite_has_its_own_heading_and_sums() -> None:
+    other = record("m", "a/x", 0, 0.1).model_copy(update={"suite": "smoke"})
+    boards = compile_boards([*two_by_two(), other])
+    assert [board.suite for board in boards] == ["quick", "smoke"]
+    assert [row_of(board, "m")["headline"] for board in boards] == pytest.approx([0.65, 0.1])
+    page = render(boards, [], FIGURES | {"smoke": FIGURES["quick"]})
+    assert page.index("## Suite `quick`") < page.index("## Suite `smoke`")
+
+
+def test_worlds_provenance_and_commands() -> None:
+    page = page_of(two_by_two())
+    assert "| task | n | d | 1 − S ≤ 1/n |" in page
+    assert "| `a/x` | 128 | 96 | no to yes |" in page
+    assert "git checkout abc\n" in page
+    assert "lrbench run --suite quick --seeds 2 --out results\n" in page
+    first, *rest = two_by_two()
+    other = first.provenance.model_copy(update={"packages": {}, "dirty": True})
+    mixed = page_of([*rest, first.model_copy(update={"provenance": other})])
+    assert "git checkout" not in mixed
+    assert "* commit: abc (×3); abc with uncommitted changes (×1)" in mixed
+    assert "* torch: 2.8 (×3); absent (×1)" in mixed
+
+
+def fill(folder: Path, order: int = 1) -> None:
+    store = Store(folder)
+    methods = [f"method_{i}{twin}" for i in range(8) for twin in ("", "+anchored")] + ["truth", "random"]
+    cells = [(m, t, s) for m in methods for t in ("a/x", "absorption/even") for s in (0, 1)]
+    for i, (method, task, seed) in list(enumerate(cells))[::order]:
+        store.write(record(method, task, seed, math.sin(i) ** 2, scores={"l0": 3.0 + i % 7}))
+    (folder / "foreign.json").write_text("{")
+
+
+def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "one")
+    fill(tmp_path / "elsewhere", order=-1)
+    first = write_leaderboard(tmp_path / "one", tmp_path / "out" / "PAGE.md")
+    monkeypatch.chdir(tmp_path)
+    second = write_leaderboard(Path("elsewhere"))
+    assert second == Path("elsewhere/LEADERBOARD.md")
+    assert first.read_bytes() == second.read_bytes()
+    names = sorted(path.name for path in (first.parent / "figures").iterdir())
+    assert names == ["quick-l0.svg", "quick-recovery.svg"]
+    for name in names:
+        drawn = (first.parent / "figures" / name).read_bytes()
+        assert drawn == (second.parent / "figures" / name).read_bytes()
+        assert b"<dc:date>" not in drawn
+        assert f"](figures/{name})" in first.read_text(encoding="utf-8")
+    page = first.read_text(encoding="utf-8")
+    assert str(tmp_path) not in page
+    assert "| `foreign.json` | is not complete JSON: truncated or foreign |" in page
+    assert write_leaderboard(tmp_path / "one", first).read_text(encoding="utf-8") == page
+
+
+def test_labels_keep_their_distance_and_order() -> None:
+    places = [0.98, 0.97, 0.97, 0.3, 0.02, 0.01]
+    moved = _spread(places, gap=0.1)
+    assert all(moved[i] - moved[i + 1] >= 0.1 - 1e-12 for i in range(len(moved) - 1))
+    assert min(moved) >= 0
+    assert max(moved) <= 1
+    assert moved[3] == 0.3  # no need to move
+
+
+def test_numbers_and_names() -> None:
+    assert number(-0.0001) == "0.000"
+    assert number(math.nan) == "–"
+    assert with_interval(math.nan, math.nan) == "–"
+    assert sorted(["10x", "2x", "0.8x", "1.04x"], key=natural) == ["0.8x", "1.04x", "2x", "10x"]
+
+
+def test_nothing_to_show_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(LrbenchError, match="no results folder"):
+        write_leaderboard(tmp_path / "absent")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(LrbenchError, match=r"no usable record .*\(1 unreadable"):
+        write_leaderboard(tmp_path)
+    assert not (tmp_path / "LEADERBOARD.md").exists()
+
+
+def test_neither_torch_nor_pyplot_is_imported(tmp_path: Path) -> None:
+    Store(tmp_path).write(record("m", "a/x", 0))
+    code = (
+        "import sys, pathlib, lrbench.leaderboard as board\n"
+        "early = {'pandas', 'matplotlib'} & set(sys.modules)\n"
+        f"board.write_leaderboard(pathlib.Path({str(tmp_path)!r}))\n"
+        "print(sorted(early | {'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

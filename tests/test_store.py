@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lrbench.errors import LrbenchError
+from lrbench.record import Provenance, Record, Timing
+from lrbench.store import Store, load_records
+
+
+def make(
+    task: str = "noise/0.1",
+    method: str = "pca",
+    seed: int = 0,
+    status: str = "ok",
+    suite: str = "smoke",
+    f1: float = 0.5,
+) -> Record:
+    return Record(
+        task=task,
+        family=task.split("/")[0],
+        suite=suite,
+        seed=seed,
+        task_hash="t",
+        world_hash="w",
+        method=method,
+        pair="autoencoder",
+        kind="baseline",
+        source_hash="s",
+        status=status,  # type: ignore[arg-type]
+        reason=None if status == "ok" else "why",
+        scores={"f1": f1, "absorption": None} if status == "ok" else {},
+        provenance=Provenance(
+            lrbench="0", python="3", platform="p", packages={}, commit="c0ffee", dirty=False, device="cpu"
+        ),
+        timing=Timing(seconds=1.5, finished="2024-01-01T00:00:00+00:00"),
+    )
+
+
+def test_write_read_find(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    records = [make(seed=1), make(), make(method="ica"), make(suite="quick"), make(task="absorption/even")]
+    paths = [store.write(record) for record in records]
+    assert paths[0] == tmp_path / "results/smoke/noise/0.1/pca.seed1.json"
+    read, problems = store.read()
+    assert problems == []
+    assert read == sorted(records, key=lambda record: (record.suite, record.key))
+    assert store.find("smoke", ("noise/0.1", "pca", 1)) == records[0]
+    assert store.find("smoke", ("noise/0.1", "pca", 2)) is None
+    assert Store(tmp_path / "nothing").read() == ([], [])
+
+
+def test_a_second_write_replaces_and_leaves_no_litter(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(make(status="failed"))
+    path = store.write(make(f1=0.75))
+    assert [record.scores["f1"] for record in store.read()[0]] == [0.75]
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_readers_never_see_half_a_record(tmp_path: Path) -> None:
+    store, stop = Store(tmp_path), threading.Event()
+    store.write(make())
+
+    def keep_writing() -> None:
+        while not stop.is_set():
+            store.write(make())
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        seen = [store.read() for _ in range(200)]
+    finally:
+        stop.set()
+        writer.join()
+    assert all(result == ([make()], []) for result in seen)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "truncated or foreign"),
+        ('{"schema_version": 1, "task": "noi', "truncated or foreign"),
+        ("[" * 100_000, "truncated or foreign"),
+        ("[1, 2]", "no schema version"),
+        ('{"name": "package.json"}', "no schema version"),
+        ('{"schema_version": 99}', "newer lrbench: schema 99"),
+        ('{"schema_version": 1, "task": "x"}', "family: Field required"),
+        ("\xff\xfe", "truncated or foreign"),
+    ],
+)
+def test_bad_files_are_named_and_the_rest_is_used(tmp_path: Path, text: str, reason: str) -> None:
+    store = Store(tmp_path)
+    store.write(make(seed=1))
+    bad = store.path("smoke", make().key)
+    bad.write_bytes(text.encode("latin-1"))
+    records, problems = store.read()
+    assert records == [make(seed=1)]
+    assert [problem.path for problem in problems] == [bad]
+    assert reason in problems[0].reason
+    assert "\n" not in problems[0].reason
+    assert store.find("smoke", make().key) is None
+
+
+def test_nan_in_a_file_is_no_record(tmp_path: Path) -> None:
+    path = Store(tmp_path).write(make())
+    path.write_text(path.read_text().replace("0.5", "NaN"))
+    records, problems = Store(tmp_path).read()
+    assert records == []
+    assert "finite" in problems[0].reason
+
+
+def test_a_file_that_is_no_record_is_kept_when_its_place_is_needed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    future = store.write(make())
+    for version in (99, 98):
+        future.write_text(json.dumps({"schema_version": version}))
+        store.write(make())
+    assert store.read() == ([make()], [])
+    kept = sorted(future.parent.glob("*.set-aside*"))
+    assert [json.loads(path.read_text())["schema_version"] for path in kept] == [99, 98]
+
+
+def test_of_two_files_for_a_cell_the_one_in_its_place_counts(tmp_path: Path) -> None:
+    path = Store(tmp_path).write(make(f1=0.25))
+    for name in ("a copy.json", "z copy.json"):
+        path.with_name(name).write_text(path.read_text().replace("0.25", "0.99"))
+    records, problems = Store(tmp_path).read()
+    assert [record.scores["f1"] for record in records] == [0.25]
+    assert {problem.path.name for problem in problems} == {"a copy.json", "z copy.json"}
+
+
+@pytest.mark.parametrize("name", ["..", "../../x", "/etc", "a\\b:c", ".", "ü"])
+def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path / "results")
+    path = store.write(make(task=f"{name}/{name}", method=name, suite=name))
+    assert (tmp_path / "results").resolve() in path.resolve().parents
+    assert len(store.read()[0]) == 1
+
+
+def test_a_file_or_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LrbenchError, match="is a file"):
+        Store(tmp_path / "file")
+    with pytest.raises(LrbenchError, match="cannot write to the folder"):
+        Store(tmp_path / "file" / "below").prepare()
+    with pytest.raises(LrbenchError, match="cannot write"):
+        Store("/proc/nowhere").write(make())
+
+
+def test_prepare_leaves_an_empty_folder(tmp_path: Path) -> None:
+    Store(tmp_path / "a" / "b").prepare()
+    assert os.listdir(tmp_path / "a" / "b") == []
+
+
+def test_load_records(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(make())
+    store.write(make(seed=1, status="failed"))
+    frame = load_records(tmp_path)
+    assert list(frame["seed"]) == [0, 1]
+    assert list(frame["status"]) == ["ok", "failed"]
+    assert frame.loc[0, ["task", "family", "method", "f1", "seconds", "device"]].tolist() == [
+        "noise/0.1",
+        "noise",
+        "pca",
+        0.5,
+        1.5,
+        "cpu",
+    ]
+    assert pd.isna(frame.loc[1, "f1"])
+    assert pd.isna(frame.loc[0, "absorption"])
+    assert frame["absorption"].dtype == "float64"
+
+
+def test_load_records_warns_of_bad_files_and_refuses_a_missing_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"x\.json: is not complete JSON"):
+        frame = load_records(tmp_path)
+    assert len(frame) == 0
+    assert {"task", "method", "seed", "suite", "status"} <= set(frame.columns)
+    with pytest.raises(LrbenchError, match="there is no folder"):
+        load_records(tmp_path / "missing")
