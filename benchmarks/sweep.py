@@ -20,7 +20,14 @@ from joblib import Parallel, delayed
 HERE = Path(__file__).parent
 RESULTS = HERE / "sweep.json"
 PAGE = HERE.parent / "docs" / "sweep.md"
-TASKS = ("superposition/1.30x", "superposition/1.82x", "sparsity/0.05", "frequency/zipf1.0", "correlation/0.5", "absorption/even")
+TASKS = (
+    "superposition/1.30x",
+    "superposition/1.82x",
+    "sparsity/0.05",
+    "frequency/zipf1.0",
+    "correlation/0.5",
+    "absorption/even",
+)
 SEEDS = (1000, 1001)
 RATES = (3e-3, 1e-2)
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -58,11 +65,15 @@ def sweep(method: str, workers: int) -> list[dict[str, Any]]:
     grid = GRIDS[method]
     settings = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     cells = list(product(range(len(settings)), TASKS, SEEDS))
-    scores = Parallel(n_jobs=workers, verbose=1)(delayed(run)(method, settings[i], task, seed) for i, task, seed in cells)
+    scores = Parallel(n_jobs=workers, verbose=1)(
+        delayed(run)(method, settings[i], task, seed) for i, task, seed in cells
+    )
     rows = []
     for i, setting in enumerate(settings):
         mine = [score for score, cell in zip(scores, cells, strict=True) if cell[0] == i]
-        means = {name: round(sum(score[name] for score in mine) / len(mine), 4) for name in ("headline", "f1", "l0", "dead")}
+        means = {
+            name: round(sum(score[name] for score in mine) / len(mine), 4) for name in ("headline", "f1", "l0", "dead")
+        }
         rows.append({"setting": setting, **means, "value": round((means["headline"] + means["f1"]) / 2, 4)})
     return rows
 

@@ -100,7 +100,11 @@ class BatchTopK:
     def state(self) -> dict[str, Tensor]:
         """Return k and, once it is set, the threshold."""
         state = {"k": torch.tensor(self.k)}
-        return state if self.threshold is None else state | {"threshold": torch.tensor(self.threshold, dtype=torch.float64)}
+        return (
+            state
+            if self.threshold is None
+            else state | {"threshold": torch.tensor(self.threshold, dtype=torch.float64)}
+        )
 
 
 class JumpReLU:
@@ -115,7 +119,9 @@ class JumpReLU:
     name = "jumprelu"
 
     def __init__(self, threshold: float | Float[Tensor, " latent"]) -> None:
-        self.threshold = torch.as_tensor(threshold, dtype=torch.get_default_dtype() if isinstance(threshold, int | float) else None)
+        self.threshold = torch.as_tensor(
+            threshold, dtype=torch.get_default_dtype() if isinstance(threshold, int | float) else None
+        )
         if not bool((self.threshold >= 0).all()):
             raise LrbenchError(f"threshold={threshold}: expected JumpReLU thresholds >= 0")
 
@@ -124,7 +130,9 @@ class JumpReLU:
         return torch.where(z > self.threshold.to(z), z, 0.0)
 
     def __repr__(self) -> str:
-        return f"JumpReLU(threshold={self.threshold.tolist()})" if self.threshold.numel() == 1 else "JumpReLU(threshold=…)"
+        return (
+            f"JumpReLU(threshold={self.threshold.tolist()})" if self.threshold.numel() == 1 else "JumpReLU(threshold=…)"
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Return the thresholds."""

@@ -55,7 +55,9 @@ class Dictionary:
             if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
                 raise LrbenchError(f"{name}: expected a float matrix with a row a latent, got {_describe(weight)}")
         if len(W_enc) != len(W_dec):
-            raise LrbenchError(f"W_enc has {len(W_enc)} latents and W_dec {len(W_dec)}: expected one row a latent in both")
+            raise LrbenchError(
+                f"W_enc has {len(W_enc)} latents and W_dec {len(W_dec)}: expected one row a latent in both"
+            )
         b_enc = W_enc.new_zeros(len(W_enc)) if b_enc is None else b_enc
         b_dec = W_dec.new_zeros(W_dec.shape[1]) if b_dec is None else b_dec
         for name, bias, size in (("b_enc", b_enc, len(W_enc)), ("b_dec", b_dec, W_dec.shape[1])):
@@ -82,8 +84,8 @@ class Dictionary:
 
     def to(self, device: str | torch.device) -> Dictionary:
         """Return a copy whose tensors live on a device."""
-        tensors = (t.to(device) for t in (self.W_enc, self.b_enc, self.W_dec, self.b_dec))
-        return Dictionary(*tensors, activation=self.activation, pair=self.pair)
+        w_enc, b_enc, w_dec, b_dec = (t.to(device) for t in (self.W_enc, self.b_enc, self.W_dec, self.b_dec))
+        return Dictionary(w_enc, b_enc, w_dec, b_dec, self.activation, self.pair)
 
     def finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
@@ -111,13 +113,17 @@ class Dictionary:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError) as error:
-            raise LrbenchError(f"{path}: cannot be read as a dictionary ({error}); expected a file from Dictionary.save") from error
+            raise LrbenchError(
+                f"{path}: cannot be read as a dictionary ({error}); expected a file from Dictionary.save"
+            ) from error
         if metadata.get("format") != FORMAT:
             raise LrbenchError(f"{path}: holds {metadata.get('format', 'no lrbench format')!r}, expected {FORMAT!r}")
-        state = {key.removeprefix("activation."): value for key, value in tensors.items() if key.startswith("activation.")}
+        state = {
+            key.removeprefix("activation."): value for key, value in tensors.items() if key.startswith("activation.")
+        }
         try:
-            weights = [tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")]
-            return cls(*weights, activation=from_state(metadata["activation"], state), pair=metadata["pair"])
+            w_enc, b_enc, w_dec, b_dec = (tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
+            return cls(w_enc, b_enc, w_dec, b_dec, from_state(metadata["activation"], state), metadata["pair"])
         except KeyError as missing:
             raise LrbenchError(f"{path}: lacks {missing}; expected a file from Dictionary.save") from missing
 

@@ -30,5 +30,9 @@ class UnknownName(LrbenchError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known[:8])}{' …' if len(known) > 8 else ''}"
+        hint = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else f"known: {', '.join(known[:8])}{' …' if len(known) > 8 else ''}"
+        )
         super().__init__(f"unknown {kind} {name!r}: {hint} (`lrbench list {kind}s` shows all)")

@@ -29,7 +29,9 @@ class Match:
     similarities: Float[Tensor, " feature"]
 
 
-def similarity(learned: Float[Tensor, "latent dim"], true: Float[Tensor, "feature dim"]) -> Float[Tensor, "latent feature"]:
+def similarity(
+    learned: Float[Tensor, "latent dim"], true: Float[Tensor, "feature dim"]
+) -> Float[Tensor, "latent feature"]:
     """Return |cosine| of every learned with every true direction; a zero row is similar to nothing.
 
     Raises

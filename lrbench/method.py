@@ -50,5 +50,7 @@ class Method(ABC):
         known = self.hyperparameters()
         for name in changes:
             if name not in known:
-                raise LrbenchError(f"unknown hyper-parameter {name!r}: expected {', '.join(known) or 'none, it takes no'}")
+                raise LrbenchError(
+                    f"unknown hyper-parameter {name!r}: expected {', '.join(known) or 'none, it takes no'}"
+                )
         return replace(self, **changes)

@@ -96,7 +96,10 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
         "mcc": mcc(dictionary.W_dec, true_dec),
     }
     curves = {"threshold": THRESHOLDS}
-    curves |= {f"recovery_{side}": [recovery(best, t) for t in THRESHOLDS] for side, best in (("dec", best_dec), ("enc", best_enc))}
+    curves |= {
+        f"recovery_{side}": [recovery(best, t) for t in THRESHOLDS]
+        for side, best in (("dec", best_dec), ("enc", best_enc))
+    }
     return Evaluation({name: scores[name] for name in METRICS}, curves, parents)
 
 
@@ -160,7 +163,9 @@ def observe(dictionary: Dictionary, task: Task, features: SparseFeatures) -> Act
     return Activity(fires, live, residual / variance, polysemantic)
 
 
-def detection_f1(fires: Bool[Tensor, "sample latent"], features: SparseFeatures, partner: Int[Tensor, " feature"]) -> list[float]:
+def detection_f1(
+    fires: Bool[Tensor, "sample latent"], features: SparseFeatures, partner: Int[Tensor, " feature"]
+) -> list[float]:
     """Return the F1 of each feature's partner as its detector: predicted active where the latent fires.
 
     Parameters
@@ -212,7 +217,9 @@ def parent_recalls(
     recalls = []
     for case in (~with_child, with_child):
         shown = torch.bincount(active[case], minlength=n_features)
-        recalls.append(torch.bincount(active[case & fired], minlength=n_features) / shown)  # 0/0 is NaN: it never occurred
+        recalls.append(
+            torch.bincount(active[case & fired], minlength=n_features) / shown
+        )  # 0/0 is NaN: it never occurred
     return list(zip(recalls[0].tolist(), recalls[1].tolist(), strict=True))
 
 

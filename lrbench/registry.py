@@ -170,7 +170,9 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
     if not patterns:
         return catalogue
     files = [pattern for pattern in patterns if _is_path(pattern)]
-    chosen = _match("method", [pattern for pattern in patterns if pattern not in files], [info.name for info in catalogue])
+    chosen = _match(
+        "method", [pattern for pattern in patterns if pattern not in files], [info.name for info in catalogue]
+    )
     methods = [info for info in catalogue if info.name in chosen]
     for pattern in files:
         path, twin = Path(pattern.removesuffix(ANCHORED)).resolve(), pattern.endswith(ANCHORED)
@@ -181,7 +183,9 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
     names = [info.name for info in methods]
     for name in names:
         if names.count(name) > 1:
-            raise LrbenchError(f"two methods are called {name!r}: rename one of the files, the file's name is the method's")
+            raise LrbenchError(
+                f"two methods are called {name!r}: rename one of the files, the file's name is the method's"
+            )
     return methods
 
 
@@ -227,7 +231,9 @@ def describe_method(path: Path, source: str) -> list[MethodInfo]:
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
     except OSError as error:
-        raise LrbenchError(f"{path}: cannot be read ({error.strerror}); expected a Python file with a METHOD") from error
+        raise LrbenchError(
+            f"{path}: cannot be read ({error.strerror}); expected a Python file with a METHOD"
+        ) from error
     except (SyntaxError, ValueError) as error:
         raise LrbenchError(f"{path}: is not valid Python ({error})") from error
     declaration = _declaration(tree)
@@ -236,24 +242,31 @@ def describe_method(path: Path, source: str) -> list[MethodInfo]:
     class_name, keywords = declaration
     kind = "sdl" if class_name == "SDL" else _class_constant(tree, class_name, "kind", "baseline")
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
-    plain = MethodInfo(
-        path.stem, summary, kind, keywords.get("pair", "autoencoder"), path, source, _source_hash(text)
-    )
+    plain = MethodInfo(path.stem, summary, kind, keywords.get("pair", "autoencoder"), path, source, _source_hash(text))
     if kind != "sdl":
         return [plain]
-    twin = replace(plain, name=path.stem + ANCHORED, summary=f"{path.stem} with the paper's feature anchoring", source=source + ANCHORED)
+    twin = replace(
+        plain,
+        name=path.stem + ANCHORED,
+        summary=f"{path.stem} with the paper's feature anchoring",
+        source=source + ANCHORED,
+    )
     return [plain, twin]
 
 
 def _declaration(tree: ast.Module) -> tuple[str, dict[str, str]] | None:
     """Return the called name and the literal keywords of ``METHOD = Name(...)``."""
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         if any(isinstance(target, ast.Name) and target.id == "METHOD" for target in targets):
             value = node.value  # type: ignore[attr-defined]
             if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name):
                 return "", {}
-            literals = {k.arg: k.value.value for k in value.keywords if k.arg and isinstance(k.value, ast.Constant)}
+            literals = {
+                k.arg: str(k.value.value) for k in value.keywords if k.arg and isinstance(k.value, ast.Constant)
+            }
             return value.func.id, literals
     return None
 

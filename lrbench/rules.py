@@ -11,7 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Self
 
-from lrbench import activation
+from lrbench.activation import Activation
+from lrbench.activation import BatchTopK as FinishedBatchTopK
+from lrbench.activation import JumpReLU as FinishedJumpReLU
+from lrbench.activation import ReLU as FinishedReLU
+from lrbench.activation import TopK as FinishedTopK
 from lrbench.view import Budget
 
 Parameters = dict[str, Tensor]
@@ -33,7 +37,7 @@ class Rule:
         """Return the latents of a training batch."""
         return z.relu()
 
-    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Return encoder rows, encoder bias and σ of the finished dictionary.
 
         Parameters
@@ -43,7 +47,7 @@ class Rule:
         z
             Pre-activations of training samples, for whatever has to be calibrated.
         """
-        return p["W_enc"], p["b_enc"], activation.ReLU()
+        return p["W_enc"], p["b_enc"], FinishedReLU()
 
 
 @dataclass(frozen=True)
@@ -57,33 +61,32 @@ class TopK(Rule):
         """Fill in k."""
         return self if self.k is not None else replace(self, k=min(budget.n_latents, math.ceil(self.ratio * budget.l0)))
 
-    def activation(self) -> Any:
+    def finished(self) -> Activation:
         """Return the activation for the bound k."""
-        return activation.TopK(self.k or 1)
+        return FinishedTopK(self.k or 1)
 
     def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
         """Return the k largest."""
-        latents: Tensor = self.activation()(z)
-        return latents
+        return self.finished()(z)
 
-    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the same k."""
-        return p["W_enc"], p["b_enc"], self.activation()
+        return p["W_enc"], p["b_enc"], self.finished()
 
 
 @dataclass(frozen=True)
 class BatchTopK(TopK):
     """The k·B largest of a batch; the finished dictionary has the threshold that lets k per sample pass."""
 
-    def activation(self) -> Any:
+    def finished(self) -> Activation:
         """Return the activation for the bound k."""
-        return activation.BatchTopK(self.k or 1)
+        return FinishedBatchTopK(self.k or 1)
 
-    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Calibrate the threshold: the (k·B)-th largest pre-activation of B training samples."""
         keep = min((self.k or 1) * len(z), z.numel())
         threshold = max(0.0, float(z.flatten().topk(keep).values[-1]))
-        return p["W_enc"], p["b_enc"], activation.BatchTopK(self.k or 1, threshold)
+        return p["W_enc"], p["b_enc"], FinishedBatchTopK(self.k or 1, threshold)
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,9 @@ class JumpReLU(Rule):
         """Return the number of active latents, differentiable in θ only."""
         return _Step.apply(z, p["log_threshold"].exp(), self.bandwidth).sum(1)  # type: ignore[no-any-return, no-untyped-call]
 
-    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the learned thresholds."""
-        return p["W_enc"], p["b_enc"], activation.JumpReLU(p["log_threshold"].exp())
+        return p["W_enc"], p["b_enc"], FinishedJumpReLU(p["log_threshold"].exp())
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,11 @@ class Gated(Rule):
         magnitude = p["log_scale"].exp() * (z - p["b_enc"]) + p["b_mag"]
         return magnitude.relu() * (z > 0)
 
-    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, activation.Activation]:
+    def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Fold gate and magnitude into a JumpReLU, which with shared rows is the same function."""
         scale = p["log_scale"].exp()
         threshold = (p["b_mag"] - scale * p["b_enc"]).clamp_min(0.0)
-        return scale.unsqueeze(1) * p["W_enc"], p["b_mag"], activation.JumpReLU(threshold)
+        return scale.unsqueeze(1) * p["W_enc"], p["b_mag"], FinishedJumpReLU(threshold)
 
 
 class _Jump(torch.autograd.Function):

@@ -59,7 +59,9 @@ class SDL(Method):
     def __post_init__(self) -> None:
         check_pair(self.pair)
         if not self.lr > 0 or self.resample < 0:
-            raise LrbenchError(f"lr={self.lr}, resample={self.resample}: expected a learning rate > 0 and a number of times >= 0")
+            raise LrbenchError(
+                f"lr={self.lr}, resample={self.resample}: expected a learning rate > 0 and a number of times >= 0"
+            )
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return the loop's own by name, the rule's by name, and each term's as ``<term>_<name>``."""
@@ -77,7 +79,10 @@ class SDL(Method):
         own = {name: changes[name] for name in changes if name in ("lr", "batch_size", "resample")}
         rule = replace(self.rule, **{f.name: changes[f.name] for f in fields(self.rule) if f.name in changes})
         terms = tuple(
-            replace(term, **{name: changes[f"{term.name}_{name}"] for name in vars(term) if f"{term.name}_{name}" in changes})  # type: ignore[type-var]
+            replace(
+                term,
+                **{name: changes[f"{term.name}_{name}"] for name in vars(term) if f"{term.name}_{name}" in changes},
+            )  # type: ignore[type-var]
             for term in self.terms
         )
         return replace(self, rule=rule, terms=terms, **own)
@@ -111,7 +116,7 @@ class SDL(Method):
             for term in self.terms:
                 loss = loss + term(state)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.param_groups[0]["lr"] = self.lr * learning_rate(step, steps)
             optimiser.step()
             with torch.no_grad():
@@ -143,7 +148,13 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def resample_dead(
-    p: Parameters, optimiser: torch.optim.Adam, dead: Tensor, x: Tensor, target: Tensor, reconstruction: Tensor, rng: torch.Generator
+    p: Parameters,
+    optimiser: torch.optim.Adam,
+    dead: Tensor,
+    x: Tensor,
+    target: Tensor,
+    reconstruction: Tensor,
+    rng: torch.Generator,
 ) -> None:
     """Point dead latents at inputs that are badly reconstructed, drawn in proportion to their squared error.
 

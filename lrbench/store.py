@@ -149,7 +149,7 @@ def load_records(folder: Path | str) -> pd.DataFrame:
         | {name: getattr(record.timing, name) for name in _TIMING}
         for record in records
     ]
-    frame = pd.DataFrame(rows, columns=[*_FACTS, "device", "commit", *_TIMING])
+    frame: pd.DataFrame = pd.DataFrame(rows, columns=[*_FACTS, "device", "commit", *_TIMING])
     for name in names:
         frame[name] = pd.Series([record.scores.get(name) for record in records], dtype="float64")
     return frame

@@ -50,7 +50,9 @@ class Hierarchy:
 
     def __post_init__(self) -> None:
         if not self.branching or min(self.branching) < 1:
-            raise LrbenchError(f"branching={self.branching}: expected one positive number of children a level, such as (3,)")
+            raise LrbenchError(
+                f"branching={self.branching}: expected one positive number of children a level, such as (3,)"
+            )
         _check_probability("child_given_parent", self.child_given_parent)
         _check_probability("fraction", self.fraction)
         if not 0.0 < self.root_rate < 1.0:
@@ -73,7 +75,7 @@ class Hierarchy:
             level = [len(parents)]
             parents.append(-1)
             for children in self.branching:
-                nodes = []
+                nodes: list[int] = []
                 for parent in level:
                     nodes += range(len(parents), len(parents) + children)
                     parents += [parent] * children
@@ -152,9 +154,13 @@ class WorldSpec:
         if self.magnitude_min + self.magnitude_scale == 0:
             raise LrbenchError("magnitude_min and magnitude_scale are both 0: an active feature needs a magnitude")
         if self.zipf and not isinstance(self.structure, Independent):
-            raise LrbenchError(f"zipf={self.zipf} with {self.structure.kind} features: only independent ones take a Zipf law")
+            raise LrbenchError(
+                f"zipf={self.zipf} with {self.structure.kind} features: only independent ones take a Zipf law"
+            )
         if isinstance(self.structure, Groups) and self.rate >= self.structure.cohesion:
-            raise LrbenchError(f"cohesion={self.structure.cohesion}: expected more than rate={self.rate}, or groups are always on")
+            raise LrbenchError(
+                f"cohesion={self.structure.cohesion}: expected more than rate={self.rate}, or groups are always on"
+            )
 
     @cached_property
     def parents(self) -> list[int]:

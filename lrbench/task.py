@@ -83,7 +83,9 @@ class Scale:
         """
         n = round(1.3 * self.dim) if n_features is None else n_features
         world = WorldSpec(**{"n_features": n, "dims": (self.dim,) * self.n_sites, "rate": self.rate, **law})
-        budget = {name: getattr(self, name) for name in ("n_latents", "n_distinct", "n_samples", "batch_size", "n_evaluation")}
+        budget = {
+            name: getattr(self, name) for name in ("n_latents", "n_distinct", "n_samples", "batch_size", "n_evaluation")
+        }
         return TaskSpec(world, **budget)
 
 
@@ -100,10 +102,15 @@ class Suite:
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("smoke", "a toy world a family, in seconds: does it run?", Scale(32, 0.05, 64, 4096, 64 * 150, 64, 2048), 1),
+        Suite(
+            "smoke", "a toy world a family, in seconds: does it run?", Scale(32, 0.05, 64, 4096, 64 * 150, 64, 2048), 1
+        ),
         Suite("quick", "small worlds on a laptop, in minutes", Scale(96, 0.02, 256, 65_536, 256 * 600, 256, 8192), 2),
         Suite(
-            "standard", "the paper's scale: n = 1000, d = 768, 16,000 latents", Scale(768, 0.01, 16_000, 100_000, 2_560_000, 1024, 16_384), 3
+            "standard",
+            "the paper's scale: n = 1000, d = 768, 16,000 latents",
+            Scale(768, 0.01, 16_000, 100_000, 2_560_000, 1024, 16_384),
+            3,
         ),
     )
 }
@@ -138,7 +145,9 @@ class Family:
         return Task(name, suite, seed, self.build(self.levels[level], get_suite(suite).scale))
 
 
-def family(levels: Mapping[str, Any], **selection: tuple[str, ...]) -> Callable[[Callable[[Any, Scale], TaskSpec]], Family]:
+def family(
+    levels: Mapping[str, Any], **selection: tuple[str, ...]
+) -> Callable[[Callable[[Any, Scale], TaskSpec]], Family]:
     """Turn a function ``(level value, scale) -> TaskSpec`` into a `Family`, named after the function.
 
     Parameters
@@ -187,7 +196,12 @@ class Task:
     @cached_property
     def hash(self) -> str:
         """Content hash of the question, without the seed: two records with the same hash and seed compare."""
-        content = {**asdict(self.spec), "world": self.spec.world.hash(), "scores": SCORE_VERSION, "anchors": self.spec.n_anchors}
+        content = {
+            **asdict(self.spec),
+            "world": self.spec.world.hash(),
+            "scores": SCORE_VERSION,
+            "anchors": self.spec.n_anchors,
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -240,7 +254,10 @@ class Task:
             sites=tuple(self.world.represent(features, site, "data") for site in range(n_sites)),
             anchor_sites=tuple(self.world.directions[site][self.anchors] for site in range(n_sites)),
             budget=Budget(
-                self.spec.n_latents, self.spec.n_samples, self.spec.batch_size, max(1, math.ceil(self.spec.world.mean_l0))
+                self.spec.n_latents,
+                self.spec.n_samples,
+                self.spec.batch_size,
+                max(1, math.ceil(self.spec.world.mean_l0)),
             ),
             seed=derive_seed(self.seed, "view"),
             pair=pair or "autoencoder",
@@ -294,5 +311,7 @@ def reveal(view: TrainView) -> Task:
     """
     task = _TASK_OF.get(view)
     if task is None:
-        raise LrbenchError("the reference rows need a view straight from task.view(); this one was derived from it or made by hand")
+        raise LrbenchError(
+            "the reference rows need a view straight from task.view(); this one was derived from it or made by hand"
+        )
     return task

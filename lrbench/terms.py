@@ -53,7 +53,9 @@ class Term(Protocol):
         """Return the addend."""
 
 
-def squared_error(target: Float[Tensor, "batch d_out"], reconstruction: Float[Tensor, "batch d_out"]) -> Float[Tensor, ""]:
+def squared_error(
+    target: Float[Tensor, "batch d_out"], reconstruction: Float[Tensor, "batch d_out"]
+) -> Float[Tensor, ""]:
     """Return the batch mean of ‖x_r − x̂_r‖² (the paper's SDL loss)."""
     return (target - reconstruction).pow(2).sum(1).mean()
 

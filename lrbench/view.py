@@ -107,7 +107,9 @@ class TrainView:
         rows = slice(0, n_samples)
         return self._gather(0, rows), self._gather(1, rows)
 
-    def batches(self, batch_size: int | None = None) -> Iterator[tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_out"]]]:
+    def batches(
+        self, batch_size: int | None = None
+    ) -> Iterator[tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_out"]]]:
         """Yield (input, target) batches until the budget is spent; every epoch has an order of its own.
 
         Parameters
@@ -129,7 +131,8 @@ class TrainView:
         left, epoch = self.budget.n_samples // size, 0
         while left:
             order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(self.device)
-            for rows in order.split(size)[: min(left, len(order) // size)]:
+            for start in range(0, min(left, len(order) // size) * size, size):
+                rows = order[start : start + size]
                 inputs = self._gather(0, rows)
                 yield inputs, inputs if self._ends[0] == self._ends[1] else self._gather(1, rows)
                 left -= 1
@@ -156,4 +159,3 @@ class SampleStream(IterableDataset[tuple[Tensor, Tensor]]):
         for index, (inputs, targets) in enumerate(self.view.batches()):
             if index % step == first:
                 yield from zip(inputs, targets, strict=True)
-

@@ -51,7 +51,8 @@ class SparseFeatures:
 
     def represent(self, directions: Float[Tensor, "feature dim"]) -> Float[Tensor, "batch dim"]:
         """Return W x for every sample, touching only what is active."""
-        return F.embedding_bag(self.indices, directions, self.offsets, mode="sum", per_sample_weights=self.values)
+        x: Tensor = F.embedding_bag(self.indices, directions, self.offsets, mode="sum", per_sample_weights=self.values)
+        return x
 
     def dense(self, n_features: int) -> Float[Tensor, "batch feature"]:
         """Return x as a dense matrix (for tests and small batches)."""
@@ -207,7 +208,8 @@ def _bernoulli_keys(rates: Float[Tensor, " feature"], n_rows: int, rng: torch.Ge
     rows = torch.randint(n_rows, (n_hits,), generator=rng)
     uniform = torch.rand(n_hits, dtype=torch.float64, generator=rng) * cumulative[-1]
     features = torch.searchsorted(cumulative, uniform, right=True).clamp_max_(len(rates) - 1)
-    return torch.unique(rows * len(rates) + features)
+    keys: Tensor = torch.unique(rows * len(rates) + features)
+    return keys
 
 
 def _active_keys(spec: WorldSpec, n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:

@@ -1,6 +1,7 @@
 """Online dictionary learning: alternate between sparse codes (lasso) and the dictionary, batch by batch.
 
-σ: TopK with the task's L0. Source: Mairal et al. 2009, scikit-learn's MiniBatchDictionaryLearning with non-negative codes.
+σ: TopK with the task's L0. Source: Mairal et al. 2009; scikit-learn's
+MiniBatchDictionaryLearning with non-negative codes.
 Differs: a sparse code needs an optimisation per sample; the dictionary that is scored has a linear encoder instead.
 """
 

@@ -1,0 +1,31 @@
+# make bench   the quick suite and its leaderboard, in minutes; a second call runs nothing again
+# make test    the test suite, with the type checker and the linter
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: bench test clean
+
+bench: $(VENV)/.bench-installed
+	@$(BIN)/lrbench run --suite quick --out results; code=$$?; \
+	if [ $$code -gt 1 ]; then exit $$code; fi; \
+	$(BIN)/lrbench leaderboard results --output leaderboard/LEADERBOARD.md && \
+	echo "records  results/quick" && exit $$code
+
+test: $(VENV)/.test-installed
+	@$(BIN)/python -m pytest
+
+$(VENV)/.bench-installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lrbench needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing lrbench into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.bench-installed
+	@echo "installing the test extra ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
