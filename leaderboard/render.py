@@ -245,7 +245,8 @@ def _worlds(board: Board) -> str:
         ends = dict.fromkeys([texts[0], texts[-1]])
         return " to ".join(ends)
 
-    heads = {"n_features": "n", "dims": "d", "extreme_sparsity": "1 − S ≤ 1/n"}
+    heads = {"n_features": "n", "dim": "d", "n_latents": "n_q", "n_sites": "sites", "interference_reached": "M reached"}
+    heads |= {"interference": "M", "mean_l0": "mean L0", "extreme_sparsity": "1 − S ≤ 1/n"}
     recorded = [name for name in board.worlds.columns if name != "task"]
     facts = [name for name in heads if name in recorded] + [name for name in recorded if name not in heads]
     rows = [[f"`{row['task']}`", *(show(row[name]) for name in facts)] for row in board.worlds.to_dict("records")]

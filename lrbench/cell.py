@@ -60,6 +60,9 @@ def prepare_worker() -> None:
     """Load what takes long once per worker, before any cell's clock runs."""
     import torch
 
+    import lrbench.metrics
+    import lrbench.sdl  # noqa: F401
+
     torch.set_num_threads(1)
 
 
@@ -167,10 +170,10 @@ def _cached_task(name: str, suite: str, seed: int) -> Task:
 def _facts(task: Task) -> dict[str, Any]:
     spec = task.spec.world
     return {
-        "features": spec.n_features,
+        "n_features": spec.n_features,
         "dim": spec.dims[0],
-        "sites": len(spec.dims),
-        "latents": task.spec.n_latents,
+        "n_sites": len(spec.dims),
+        "n_latents": task.spec.n_latents,
         "interference": spec.interference,
         "interference_reached": max(task.world.interference),
         "mean_l0": spec.mean_l0,

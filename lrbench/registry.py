@@ -10,7 +10,7 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -31,12 +31,25 @@ CORE = ("activation", "dictionary", "method", "rules", "sdl", "seeds", "terms", 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """A task of the catalogue and the suites that run it unless told otherwise."""
+    """A task of the catalogue, or of a file that the user named.
+
+    Parameters
+    ----------
+    name
+        ``"family/level"``.
+    family, summary
+        Its family's name and first line.
+    suites
+        The suites that run it unless told otherwise.
+    source
+        What `load_task` takes to load it again: a catalogue name or ``FILE.py::family/level``.
+    """
 
     name: str
     family: str
     summary: str
     suites: tuple[str, ...]
+    source: str
 
 
 @dataclass(frozen=True)
@@ -86,37 +99,64 @@ def suites() -> list[SuiteInfo]:
 
 @lru_cache(maxsize=1)
 def families() -> dict[str, Family]:
-    """Return the task families by name, in the order of their files."""
+    """Return the built-in task families by name, in the order of their files."""
     found: dict[str, Family] = {}
     for name in _modules("tasks"):
-        module = importlib.import_module(f"lrbench.tasks.{name}")
-        found |= {value.name: value for value in vars(module).values() if isinstance(value, Family)}
+        found |= _declared(importlib.import_module(f"lrbench.tasks.{name}"))
     return found
 
 
 def task_catalogue() -> list[TaskInfo]:
-    """Return every task, family by family, levels in the order they are declared."""
-    return [
-        TaskInfo(f"{f.name}/{level}", f.name, f.summary, tuple(suite for suite in SUITES if f.in_suite(level, suite)))
-        for f in families().values()
-        for level in f.levels
-    ]
+    """Return every built-in task, family by family, levels in the order they are declared."""
+    return _describe_tasks(families())
 
 
-def select_tasks(suite: str, globs: Sequence[str] = ()) -> list[TaskInfo]:
-    """Return a suite's tasks, or all tasks that match one of the globs (at the suite's scale).
+def tasks_in(path: Path) -> list[TaskInfo]:
+    """Return the tasks of the families that a file declares, all levels.
+
+    Raises
+    ------
+    LrbenchError
+        For a file that does not import, declares no family, or one whose name a built-in family has.
+    """
+    path = path.resolve()
+    built_in = {file.resolve(): name for name, file in _modules("tasks").items()}
+    if path in built_in:
+        return _describe_tasks(_declared(importlib.import_module(f"lrbench.tasks.{built_in[path]}")))
+    return _describe_tasks(_families_of_file(path), f"{path}::")
+
+
+def select_tasks(suite: str, patterns: Sequence[str] = ()) -> list[TaskInfo]:
+    """Return a suite's tasks, or those that match one of the patterns (at the suite's scale).
+
+    Parameters
+    ----------
+    suite
+        The suite whose selection counts where levels are not named.
+    patterns
+        Names or globs, ``FILE.py`` for the suite's selection of a file's tasks, ``FILE.py::GLOB`` for any of them.
 
     Raises
     ------
     UnknownName
-        For an unknown suite, or a glob that matches nothing.
+        For an unknown suite, or a pattern that matches nothing.
+    LrbenchError
+        For a file that holds no tasks, or a family declared in two files.
     """
     get_suite(suite)
-    tasks = task_catalogue()
-    if not globs:
-        return [task for task in tasks if suite in task.suites]
-    chosen = _match("task", globs, [task.name for task in tasks])
-    return [task for task in tasks if task.name in chosen]
+    catalogue = task_catalogue()
+    if not patterns:
+        return [task for task in catalogue if suite in task.suites]
+    files = [pattern for pattern in patterns if _is_task_file(pattern)]
+    chosen = _match("task", [pattern for pattern in patterns if pattern not in files], [t.name for t in catalogue])
+    tasks = {task.source: task for task in catalogue if task.name in chosen}
+    for pattern in files:
+        file, _, glob = pattern.partition("::")
+        found = tasks_in(Path(file))
+        chosen = _match("task", [glob], [task.name for task in found]) if glob else set()
+        tasks |= {task.source: task for task in found if task.name in chosen or (not glob and suite in task.suites)}
+    _no_namesakes("tasks", [task.name for task in tasks.values()], "rename the function of one family")
+    return list(tasks.values())
 
 
 def load_task(name: str, suite: str = "quick", seed: int = 0) -> Task:
@@ -125,7 +165,7 @@ def load_task(name: str, suite: str = "quick", seed: int = 0) -> Task:
     Parameters
     ----------
     name
-        ``"family/level"``, see ``lrbench list tasks``.
+        ``"family/level"``, see ``lrbench list tasks``, or ``"FILE.py::family/level"``.
     suite
         The scale: ``"smoke"``, ``"quick"`` or ``"standard"``.
     seed
@@ -135,14 +175,18 @@ def load_task(name: str, suite: str = "quick", seed: int = 0) -> Task:
     ------
     UnknownName
         For a name or a suite that does not exist.
+    LrbenchError
+        For a file that holds no tasks, or a seed below 0.
     """
     get_suite(suite)
-    family, _, level = name.partition("/")
-    if family not in families() or level not in families()[family].levels:
-        raise UnknownName("task", name, [task.name for task in task_catalogue()])
+    file, _, plain = name.partition("::") if _is_task_file(name) else ("", "", name)
+    known = _families_of_file(Path(file)) if file else families()
+    family, _, level = plain.partition("/")
+    if family not in known or level not in known[family].levels:
+        raise UnknownName("task", name, [task.source for task in _describe_tasks(known, f"{file}::" if file else "")])
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise LrbenchError(f"seed={seed!r}: expected a whole number >= 0")
-    return families()[family].task(level, suite, seed)
+    return known[family].task(level, suite, seed)
 
 
 @lru_cache(maxsize=1)
@@ -180,12 +224,7 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
         if twin and len(found) == 1:
             raise LrbenchError(f"{path.name} has no anchored twin: only a file with METHOD = SDL(...) has one")
         methods.append(found[twin])
-    names = [info.name for info in methods]
-    for name in names:
-        if names.count(name) > 1:
-            raise LrbenchError(
-                f"two methods are called {name!r}: rename one of the files, the file's name is the method's"
-            )
+    _no_namesakes("methods", [info.name for info in methods], "rename one of the files, the file's name is the method's")
     return methods
 
 
@@ -305,8 +344,47 @@ def _folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def _declared(module: ModuleType) -> dict[str, Family]:
+    """Return the families that a module declares itself; those it imports belong to another."""
+    found = [value for value in vars(module).values() if isinstance(value, Family)]
+    return {family.name: family for family in found if family.build.__module__ == module.__name__}
+
+
+def _families_of_file(path: Path) -> dict[str, Family]:
+    found = _declared(_import_file(path))
+    if not found:
+        raise LrbenchError(f"{path}: declares no task; expected a function with @family(levels=...)")
+    for name in found.keys() & families().keys():
+        raise LrbenchError(f"{path}: a built-in task family is called {name!r} already: rename the function")
+    return found
+
+
+def _describe_tasks(found: Mapping[str, Family], prefix: str = "") -> list[TaskInfo]:
+    return [
+        TaskInfo(
+            name=f"{family.name}/{level}",
+            family=family.name,
+            summary=family.summary,
+            suites=tuple(suite for suite in SUITES if family.in_suite(level, suite)),
+            source=f"{prefix}{family.name}/{level}",
+        )
+        for family in found.values()
+        for level in family.levels
+    ]
+
+
 def _is_path(pattern: str) -> bool:
     return pattern.removesuffix(ANCHORED).endswith(".py")
+
+
+def _is_task_file(pattern: str) -> bool:
+    return pattern.partition("::")[0].endswith(".py")
+
+
+def _no_namesakes(kind: str, names: list[str], advice: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise LrbenchError(f"two {kind} are called {name!r}: {advice}")
 
 
 def _match(kind: str, patterns: Iterable[str], names: list[str]) -> set[str]:
@@ -330,7 +408,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise LrbenchError(f"{path}: does not import ({type(error).__name__}: {error})") from error
     return module

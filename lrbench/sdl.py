@@ -6,7 +6,7 @@ file declares them; nothing else differs between a ReLU SAE and an anchored Matr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -49,7 +49,7 @@ class SDL(Method):
         first 60% of the run; 0 for never.
     """
 
-    rule: Rule = Rule()
+    rule: Rule = field(default_factory=Rule)
     terms: tuple[Term, ...] = ()
     lr: float = 3e-3
     batch_size: int | None = None

@@ -233,7 +233,7 @@ def _active_keys(spec: WorldSpec, n_rows: int, rng: torch.Generator) -> Int[Tens
 
 def _child_keys(
     law: Hierarchy, families: Int[Tensor, "feature child"], keys: Int[Tensor, " active"], rng: torch.Generator
-) -> Int[Tensor, " active"]:
+) -> Int[Tensor, " awake"]:
     """Return the keys of the children that wake up under the active features in ``keys``."""
     n_features = len(families)
     children = families[keys % n_features]

@@ -132,6 +132,7 @@ def test_a_cell_becomes_a_whole_record(tmp_path: Path) -> None:
 def test_parents_are_recorded_in_a_hierarchy(tmp_path: Path) -> None:
     (cell,) = plan("smoke", ["absorption/even"], [method_file(tmp_path, "mine")])
     record = run_cell(cell)
+    assert record.status == "ok", record.traceback
     assert record.scores["absorption"] is not None
     assert len(record.parents) > 0
     assert len({parent.parent for parent in record.parents}) == len(record.parents)
@@ -225,31 +226,29 @@ def test_one_worker_and_two_give_equal_records(tmp_path: Path) -> None:
     ]
 
 
-def test_limits_cost_one_cell_and_damaged_records_run_again(tmp_path: Path) -> None:
+def test_limits_cost_one_cell(tmp_path: Path) -> None:
     slow = method_file(tmp_path, "slow", "time.sleep(60)")
     fat = method_file(tmp_path, "fat", "kept = torch.ones(350_000_000); time.sleep(60)")
     good = method_file(tmp_path, "good")
-    out = Store(tmp_path / "out")
-    damaged = out.path("smoke", ("noise/0.3", "good", 0))
-    damaged.parent.mkdir(parents=True)
-    damaged.write_text('{"schema_version": 1, "task"')
-    journal = Journal()
-    summary = run(
-        "smoke",
-        TASKS[:1],
-        [slow, fat, good],
-        out=out.folder,
-        workers=1,
-        timeout=3.0,
-        memory_gb=1.2,
-        reporter=journal,
-    )
-    assert journal.lines[0] == "planned 3, 0 done, 1 problems"
-    assert [(record.status, record.reason) for record in summary.records] == [
+    timed = run("smoke", TASKS[:1], [slow, good], out=tmp_path / "t", workers=1, timeout=3.0)
+    weighed = run("smoke", TASKS[:1], [fat, good], out=tmp_path / "m", workers=1, memory_gb=1.2)
+    assert [(record.status, record.reason) for record in (*timed.records, *weighed.records)] == [
         ("failed", "timed out after 3 s"),
+        ("ok", None),
         ("failed", "used more memory than the limit of 1.2 GB"),
         ("ok", None),
     ]
+
+
+def test_a_damaged_record_is_named_and_runs_again(tmp_path: Path) -> None:
+    out, journal = Store(tmp_path / "out"), Journal()
+    damaged = out.path("smoke", ("noise/0.3", "mine", 0))
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text('{"schema_version": 1, "task"')
+    method = method_file(tmp_path, "mine")
+    summary = run("smoke", TASKS[:1], [method], out=out.folder, workers=1, reporter=journal)
+    assert journal.lines[0] == "planned 1, 0 done, 1 problems"
+    assert [record.status for record in summary.records] == ["ok"]
     assert len(list(damaged.parent.glob("*.set-aside1"))) == 1
 
 
