@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lrbench.errors import LrbenchError, UnknownName
+from lrbench.errors import LrbenchError
 from lrbench.leaderboard.paired import Paired, holm, paired_test
 from lrbench.metric_table import METRICS
-from lrbench.record import Record, cell_id
+from lrbench.record import Record
 
-DEFAULT_METRICS = ("headline", "f1", "fvu")
-ALPHA = 0.05  # chance of any false alarm in a whole comparison
-SLACK = 1e-9  # a difference of just the tolerance is no effect, whatever its last bit says
+DEFAULT_METRICS = ("headline", "f1")  # finds the directions, detects the features: the two scores against the truth
+ALPHA = 0.05  # the chance of any false alarm in a whole comparison
+SLACK = 1e-9  # an effect of just the tolerance is none, whatever its last bit says
 
 Verdict = Literal["no regression", "regression", "not comparable", "nothing measured"]
 EXIT_CODES: dict[Verdict, int] = {"no regression": 0, "regression": 1, "not comparable": 3, "nothing measured": 4}
 Outcome = Literal["worse", "better", "unclear", "unchanged"]
 Kind = Literal[
-    "now fails", "fails on both sides", "now skipped", "skipped on both sides", "now measured", "changed world",
-    "only in base", "only in head", "no value on one side", "changed source", "changed hyper-parameters",
-]  # fmt: skip
-Cells = dict[tuple[str, str, str, int], Record]  # by suite, task, method and seed
-Differences = dict[str, list[float]]  # by task
+    "now fails",
+    "fails on both sides",
+    "now skipped",
+    "skipped on both sides",
+    "now measured",
+    "changed world",
+    "only in base",
+    "only in head",
+    "value on one side",
+    "no value",
+    "changed source",
+    "changed hyper-parameters",
+]
+INCOMPARABLE: tuple[Kind, ...] = (
+    "now fails",
+    "fails on both sides",
+    "now skipped",
+    "skipped on both sides",
+    "now measured",
+    "changed world",
+    "no value",
+)
+Cell = tuple[str, str, str, int]  # suite, task, method, seed
+Pair = tuple[Record, Record]  # base, head
 
 
 @dataclass(frozen=True)
 class Change:
-    """How one method's metric differs, over all tasks of a suite that were measured on both sides.
+    """How one metric of one method differs, over all tasks of a suite that were measured on both sides.
 
     Attributes
     ----------
@@ -39,13 +59,15 @@ class Change:
         head − base, in the metric's unit.
     tolerance
         The metric's: an effect up to this is none.
-    pairs, tasks
-        Number of (task, seed) pairs and of tasks that they come from.
+    tasks, pairs
+        Number of tasks, and of (task, seed) pairs.
+    worst_task, worst_effect
+        The task with the greatest loss, or the least gain, and head − base there.
     p
-        Holm-adjusted one-sided p-value of the effect's direction; None where the seeds are too few to test, and the
+        Holm-adjusted one-sided p-value in the effect's direction; None where the seeds are too few to test, and the
         outcome rests on the tolerance alone.
     outcome
-        ``"unclear"``: beyond the tolerance, but seeds that differ this much explain it.
+        ``"unclear"`` is beyond the tolerance, but no more than seeds do to one another.
     """
 
     suite: str
@@ -55,15 +77,22 @@ class Change:
     head: float
     effect: float
     tolerance: float
-    pairs: int
     tasks: int
+    pairs: int
+    worst_task: str
+    worst_effect: float
     p: float | None
     outcome: Outcome
+
+    @property
+    def worst_loss(self) -> float:
+        """By how much the worst task got worse; negative where it got better."""
+        return -self.worst_effect if METRICS[self.metric].direction == "higher" else self.worst_effect
 
 
 @dataclass(frozen=True)
 class Note:
-    """Cells of one method that are not compared, or are but need a word; ``reason`` is empty where the kind says all."""
+    """Cells of one method that are not compared, or are but call for a word; ``reason`` is one line or empty."""
 
     kind: Kind
     method: str
@@ -82,11 +111,11 @@ class Comparison:
     metrics
         The metrics compared.
     base_cells, head_cells, compared_cells
-        Number of records on each side, and of pairs measured on both.
+        Number of records on each side, and of pairs that were measured on both.
     changes
-        One for every suite, method and metric measured on both sides.
+        One a suite, method and metric that was measured on both sides.
     notes
-        Everything else; those of the kind ``"now fails"`` are regressions.
+        Everything else. Those of the kind ``"now fails"`` are regressions.
     """
 
     verdict: Verdict
@@ -104,7 +133,7 @@ class Comparison:
         return EXIT_CODES[self.verdict]
 
     def having(self, outcome: Outcome) -> list[Change]:
-        """The changes with an outcome, largest in units of the tolerance first."""
+        """The changes with an outcome, the largest in units of the tolerance first."""
         found = [change for change in self.changes if change.outcome == outcome]
         return sorted(found, key=lambda change: -abs(change.effect) / change.tolerance)
 
@@ -113,7 +142,8 @@ def compare(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[st
     """Compare two sets of records.
 
     Cells pair on suite, task, task hash, method and seed. A method is worse on a metric when the mean effect over its
-    tasks exceeds the metric's tolerance and a paired test over seeds agrees, corrected for the number of tests.
+    tasks exceeds the metric's tolerance and a paired test over seeds agrees, corrected for the number of tests; and
+    when it fails on a cell where it did not fail before.
 
     Parameters
     ----------
@@ -127,26 +157,161 @@ def compare(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[st
     LrbenchError
         For a metric that does not exist or has no better direction.
     """
-    names = tuple(dict.fromkeys(metrics or DEFAULT_METRICS))
-    for name in names:
-        if name not in METRICS:
-            raise UnknownName("metric", name, METRICS)
-        if METRICS[name].direction == "none":
-            raise LrbenchError(f"metric {name!r} has no better direction, so it cannot get worse: choose another")
+    names = _checked(metrics)
     old, new = _by_cell(base), _by_cell(head)
     notes: dict[tuple[Kind, str, str], list[str]] = defaultdict(list)
-    both = []
+    measured: list[Pair] = []
     for cell in sorted(old.keys() | new.keys()):
-        kind, reason = _lost(old.get(cell), new.get(cell))
-        if kind is None:
-            both.append((old[cell], new[cell]))
+        record = new[cell] if cell in new else old[cell]
+        if cell in old and cell in new:
+            remarks = _remarks(old[cell], new[cell], names)
+            if not any(kind in INCOMPARABLE for kind, _ in remarks):
+                measured.append((old[cell], new[cell]))
         else:
-            notes[kind, cell[2], reason].append(_id(cell))
-    for a, b in both:
-        for kind, reason in _remarks(a, b, names):
-            notes[kind, a.method, reason].append(a.id)
-    changes = _changes(both, names)
+            why = "" if record.status == "ok" else f"{record.status}: {record.reason}"
+            remarks = [("only in head" if cell in new else "only in base", why)]
+        for kind, reason in remarks:
+            notes[kind, record.method, reason].append(record.id)
     listed = tuple(Note(kind, method, reason, tuple(cells)) for (kind, method, reason), cells in sorted(notes.items()))
-    compared = sum(any(_value(r, name) is not None for name in names) for r in ())
-    verdict, why = _verdict(old, new, names, changes, listed)
-    return Comparison(verdict, why, names, len(old), len(new), compared, changes, listed)
+    changes = _changes(measured, names)
+    verdict, why = _verdict(old, new, names, measured, changes, listed)
+    return Comparison(verdict, why, names, len(old), len(new), len(measured), changes, listed)
+
+
+def _checked(metrics: Sequence[str]) -> tuple[str, ...]:
+    for name in metrics:
+        if name not in METRICS:
+            usable = ", ".join(metric.name for metric in METRICS.values() if metric.direction != "none")
+            raise LrbenchError(f"unknown metric {name!r}: expected one of {usable}")
+        if METRICS[name].direction == "none":
+            raise LrbenchError(f"metric {name!r} has no better direction, so it cannot get worse: choose another")
+    return tuple(dict.fromkeys(metrics)) or DEFAULT_METRICS
+
+
+def _by_cell(records: Sequence[Record]) -> dict[Cell, Record]:
+    return {(record.suite, record.task, record.method, record.seed): record for record in records}
+
+
+def _remarks(a: Record, b: Record, metrics: Sequence[str]) -> list[tuple[Kind, str]]:
+    """What has to be known about the base's and the head's record of a cell: why they do not compare, or what else."""
+    if a.task_hash != b.task_hash:
+        failed = "" if b.status == "ok" else f"; now {b.status}: {b.reason}"
+        return [("changed world", f"the task {b.task} asks something else now{failed}")]
+    if b.status == "failed":
+        return [("fails on both sides" if a.status == "failed" else "now fails", str(b.reason))]
+    if b.status == "skipped":
+        return [("skipped on both sides" if a.status == "skipped" else "now skipped", str(b.reason))]
+    if a.status != "ok":
+        return [("now measured", f"before, {a.status}: {a.reason}")]
+    remarks: list[tuple[Kind, str]] = []
+    if a.source_hash != b.source_hash:
+        remarks.append(("changed source", ""))
+    if a.hyperparameters != b.hyperparameters:
+        names = sorted(a.hyperparameters.keys() | b.hyperparameters.keys())
+        values = [(name, a.hyperparameters.get(name), b.hyperparameters.get(name)) for name in names]
+        remarks.append(("changed hyper-parameters", ", ".join(f"{name} {x} → {y}" for name, x, y in values if x != y)))
+    known = [(name, a.scores.get(name) is not None, b.scores.get(name) is not None) for name in metrics]
+    for name, in_base, in_head in known:
+        if in_base != in_head:
+            remarks.append(("value on one side", f"{name} has a value in {'base' if in_base else 'head'} only"))
+    if not any(in_base and in_head for _, in_base, in_head in known):
+        remarks.append(("no value", f"{', '.join(metrics)}: none on both sides"))
+    return remarks
+
+
+def _changes(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Change, ...]:
+    """Every suite × method × metric, tested; the tests count together."""
+    groups: dict[tuple[str, str, str], dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for a, b in pairs:
+        for name in metrics:
+            before, after = a.scores.get(name), b.scores.get(name)
+            if before is not None and after is not None:
+                groups[b.suite, b.method, name][b.task].append((before, after))
+    tests = {
+        key: paired_test({task: [after - before for before, after in values] for task, values in tasks.items()})
+        for key, tasks in groups.items()
+    }
+    below, above = (_adjusted(tests, side) for side in ("p_below", "p_above"))
+    return tuple(
+        _change(key, groups[key], test, (below if test.effect < 0 else above).get(key)) for key, test in tests.items()
+    )
+
+
+def _adjusted(tests: Mapping[tuple[str, str, str], Paired], side: str) -> dict[tuple[str, str, str], float]:
+    raw = {key: getattr(test, side) for key, test in tests.items() if getattr(test, side) is not None}
+    return dict(zip(raw, holm(list(raw.values())), strict=True))
+
+
+def _change(
+    key: tuple[str, str, str], tasks: Mapping[str, Sequence[tuple[float, float]]], test: Paired, p: float | None
+) -> Change:
+    metric = METRICS[key[2]]
+    better = 1 if metric.direction == "higher" else -1
+    base, head = (
+        math.fsum(math.fsum(pair[side] for pair in values) / len(values) for values in tasks.values()) / len(tasks)
+        for side in (0, 1)
+    )
+    if abs(test.effect) <= metric.tolerance + SLACK:
+        outcome: Outcome = "unchanged"
+    elif p is not None and p > ALPHA:
+        outcome = "unclear"
+    else:
+        outcome = "better" if better * test.effect > 0 else "worse"
+    worst = min(test.by_task, key=lambda task: better * test.by_task[task])
+    return Change(
+        *key,
+        base=base,
+        head=head,
+        effect=test.effect,
+        tolerance=metric.tolerance,
+        tasks=len(tasks),
+        pairs=test.pairs,
+        worst_task=worst,
+        worst_effect=test.by_task[worst],
+        p=p,
+        outcome=outcome,
+    )
+
+
+def _verdict(
+    old: Mapping[Cell, Record],
+    new: Mapping[Cell, Record],
+    metrics: Sequence[str],
+    measured: Sequence[Pair],
+    changes: Sequence[Change],
+    notes: Sequence[Note],
+) -> tuple[Verdict, str]:
+    """A regression first, then whether head measured anything, then whether base holds something to hold it against."""
+    failing = [note for note in notes if note.kind == "now fails"]
+    worse = [change for change in changes if change.outcome == "worse"]
+    if failing or worse:
+        parts = [f"{len(worse)} of {len(changes)} scores got worse"] if worse else []
+        if failing:
+            cells = sum(len(note.cells) for note in failing)
+            count = "1 cell fails" if cells == 1 else f"{cells} cells fail"
+            parts.append(f"{count} that did not, of {', '.join(sorted({note.method for note in failing}))}")
+        return "regression", "; ".join(parts)
+    of = ", ".join(metrics)
+    measures = (record for record in new.values() if record.status == "ok")
+    if not any(record.scores.get(name) is not None for record in measures for name in metrics):
+        statuses = Counter(record.status for record in new.values())
+        holds = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "no record"
+        return "nothing measured", f"head holds no value of {of} ({holds})"
+    if not old:
+        return "not comparable", "base holds no record"
+    if not measured:
+        return "not comparable", _nothing_shared(old, new, of)
+    return "no regression", f"none of {len(changes)} scores got worse"
+
+
+def _nothing_shared(old: Mapping[Cell, Record], new: Mapping[Cell, Record], metrics: str) -> str:
+    """Why no cell of head has a counterpart in base."""
+    names = ("suite", "task", "method", "seed")
+    for i, name in enumerate(names):
+        ours, theirs = ({cell[: i + 1] for cell in side} for side in (old, new))
+        if not ours & theirs:
+            left, right = (", ".join(sorted({str(cell[i]) for cell in side})) for side in (ours, theirs))
+            return f"no {name} is shared: base holds {left}; head holds {right}"
+    if all(old[cell].task_hash != new[cell].task_hash for cell in old.keys() & new.keys()):
+        return "every task that both sides hold asks something else now (its hash differs)"
+    return f"no cell has a value of {metrics} on both sides"

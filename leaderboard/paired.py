@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-MIN_FREEDOM = 3  # below this many degrees of freedom hardly any effect could pass the test
+MIN_FREEDOM = 3  # with fewer degrees of freedom hardly any effect could pass the test
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,16 @@ class Paired:
     ----------
     effect
         Mean over tasks of the mean difference over seeds.
+    by_task
+        Task → mean difference over seeds.
     pairs
         Number of differences.
     p_below, p_above
-        One-sided p-values of "the true effect is not below (above) 0"; None with too few seeds to test.
+        One-sided p-values against "the true effect is 0", small if it is below (above) 0; None with too few seeds.
     """
 
     effect: float
+    by_task: dict[str, float]
     pairs: int
     p_below: float | None
     p_above: float | None
@@ -32,42 +35,36 @@ class Paired:
 def paired_test(differences: Mapping[str, Sequence[float]]) -> Paired:
     """Test whether the mean over tasks of paired differences is below or above zero.
 
-    A t-test in which every task is a stratum. Its error comes from how far the seeds of one task disagree, never from
-    how far tasks disagree: an effect that hits one family only is an effect, not noise. The degrees of freedom follow
-    Welch and Satterthwaite, without bias when tasks are equally noisy, and down to one task's when one task makes all
-    of the noise. With one task this is the paired t-test over seeds.
+    A t-test in which every task is a stratum. Its error comes from how far the seeds of one task disagree, pooled over
+    tasks, never from how far tasks disagree: an effect that hits one task only is an effect, not noise. It has one
+    degree of freedom for every seed of a task beyond the first. With one task this is the paired t-test over seeds.
 
     Parameters
     ----------
     differences
-        Task → differences head − base, one a seed; every task has at least one, those with one add no knowledge of
-        the noise.
+        Task → differences head − base, one a seed, at least one.
     """
     from scipy.special import stdtr
 
-    strata = [list(values) for values in differences.values()]
-    means = [math.fsum(values) / len(values) for values in strata]
-    effect = math.fsum(means) / len(means)
-    pairs = sum(map(len, strata))
-    squares = [math.fsum((v - mean) ** 2 for v in values) for values, mean in zip(strata, means, strict=True)]
-    freedom = [len(values) - 1 for values in strata]
-    if sum(freedom) < MIN_FREEDOM:
-        return Paired(effect, pairs, None, None)
-    total = math.fsum(squares)
-    error = math.sqrt(total / sum(freedom) * math.fsum(1 / len(values) for values in strata)) / len(strata)
-    if error == 0.0:
-        return Paired(effect, pairs, 0.0 if effect < 0 else 1.0, 0.0 if effect > 0 else 1.0)
-    bias_free = total**2 / math.fsum(ss**2 / (n + 2) for ss, n in zip(squares, freedom, strict=True)) - 2
-    degrees = min(max(bias_free, 1.0), sum(freedom))
-    return Paired(effect, pairs, *(float(stdtr(degrees, sign * effect / error)) for sign in (1, -1)))
+    means = {task: math.fsum(values) / len(values) for task, values in differences.items()}
+    effect = math.fsum(means.values()) / len(means)
+    pairs = sum(map(len, differences.values()))
+    freedom = pairs - len(means)
+    if freedom < MIN_FREEDOM:
+        return Paired(effect, means, pairs, None, None)
+    squares = math.fsum((value - means[task]) ** 2 for task, values in differences.items() for value in values)
+    error = math.sqrt(squares / freedom * math.fsum(1 / len(v) for v in differences.values())) / len(means)
+    if error == 0.0:  # a change without noise, or none
+        return Paired(effect, means, pairs, float(effect >= 0), float(effect <= 0))
+    below, above = (float(stdtr(freedom, sign * effect / error)) for sign in (1, -1))
+    return Paired(effect, means, pairs, below, above)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: at most ``alpha`` of all families hold a false one below it."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    """Holm's adjusted p-values, in the order given: the chance that a false one is below alpha is at most alpha."""
     adjusted = [1.0] * len(p_values)
     highest = 0.0
-    for place, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - place) * p_values[i]))
+    for place, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
         adjusted[i] = highest
     return adjusted

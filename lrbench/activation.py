@@ -53,7 +53,7 @@ class TopK:
     name = "topk"
 
     def __post_init__(self) -> None:
-        _check_k(self.k)
+        check_k(self.k)
 
     def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
         """Return z where it is among the k largest of its row and positive, else 0."""
@@ -84,7 +84,7 @@ class BatchTopK:
     name = "batchtopk"
 
     def __post_init__(self) -> None:
-        _check_k(self.k)
+        check_k(self.k)
 
     def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
         """Return z where it stays, else 0."""
@@ -118,7 +118,7 @@ class JumpReLU:
 
     name = "jumprelu"
 
-    def __init__(self, threshold: float | Float[Tensor, " latent"]) -> None:
+    def __init__(self, threshold: float | Float[Tensor, ""] | Float[Tensor, " latent"]) -> None:
         self.threshold = torch.as_tensor(
             threshold, dtype=torch.get_default_dtype() if isinstance(threshold, int | float) else None
         )
@@ -158,9 +158,12 @@ def from_state(name: str, state: dict[str, Tensor]) -> Activation:
             return JumpReLU(state["threshold"])
     except KeyError as missing:
         raise LrbenchError(f"activation {name!r} needs {missing} in its state; found {sorted(state)}") from missing
+    except (ValueError, RuntimeError) as error:
+        raise LrbenchError(f"activation {name!r}: expected single numbers for k and threshold ({error})") from error
     raise LrbenchError(f"unknown activation {name!r}: expected relu, topk, batchtopk or jumprelu")
 
 
-def _check_k(k: int) -> None:
+def check_k(k: int) -> None:
+    """Raise `LrbenchError` unless k is a whole number >= 1."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise LrbenchError(f"k={k!r}: expected a whole number of latents >= 1")

@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
-from math import isnan
+from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
-from lrbench.backends import describe
 from lrbench.errors import LrbenchError, NotApplicable
 from lrbench.record import Key, ParentRecall, Provenance, Record, Timing, cell_id
-from lrbench.registry import load_method, load_task
+from lrbench.registry import is_file, load_method, load_task, source_hash
+from lrbench.worker import describe
 
 if TYPE_CHECKING:
     from lrbench.dictionary import Dictionary
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one task with one seed: all that a worker needs, and all that decides whether it is done."""
+    """One method on one task with one seed: all that a worker needs, and all that decides whether it is done.
+
+    ``source`` and ``task_source`` are what `load_method` and `load_task` take.
+    """
 
     task: str
     family: str
@@ -33,6 +36,7 @@ class Cell:
     world_hash: str
     method: str
     source: str
+    task_source: str
     pair: str
     kind: str
     source_hash: str
@@ -47,6 +51,11 @@ class Cell:
     def id(self) -> str:
         """The cell for a person: ``task[method-seed0]``."""
         return cell_id(self.key)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it runs code from outside the catalogue, of which nothing is known."""
+        return is_file(self.source) or is_file(self.task_source.partition("::")[0])
 
     def done_by(self, record: Record | None) -> bool:
         """Whether a record answers this cell: same task, world and method source, and not a failure."""
@@ -70,7 +79,7 @@ def run_cell(cell: Cell) -> Record:
     """Train and score one cell in this process. What the method raises becomes a failed record."""
     began = time.perf_counter()
     try:
-        return _attempt(cell, began)
+        return attempt(cell, began)
     except NotApplicable as why:
         return make_record(cell, time.perf_counter() - began, status="skipped", reason=" ".join(str(why).split()))
     except (Exception, SystemExit) as error:
@@ -78,15 +87,23 @@ def run_cell(cell: Cell) -> Record:
         return make_record(cell, time.perf_counter() - began, status="failed", reason=reason, traceback=trace)
 
 
-def _attempt(cell: Cell, began: float) -> Record:
+def attempt(cell: Cell, began: float) -> Record:
+    """Train and score one cell whose clock started at ``began``; what the method raises goes through."""
+    from lrbench.guard import Guard
     from lrbench.metrics import evaluate
 
     device = cell.provenance.device
     _reset_process(cell.seed)
-    task = _cached_task(cell.task, cell.suite, cell.seed)
+    task = _cached_task(cell.task_source, cell.suite, cell.seed)
+    if (task.hash, task.world_hash) != (cell.task_hash, cell.world_hash):
+        raise LrbenchError(f"the task {cell.task} has changed since the run was planned: run again")
+    guard = Guard()
     method = load_method(cell.source)
+    if source_hash(cell.source) != cell.source_hash:
+        raise LrbenchError(f"{cell.method}, or code it rests on, has changed since the run was planned: run again")
     hyperparameters = _plain(method.hyperparameters())
     view = task.view(cell.pair, device)
+    given = view.fingerprint()
     start = time.perf_counter()
     fitted = method.fit(view, seed=cell.seed)
     if device == "cuda":
@@ -94,6 +111,10 @@ def _attempt(cell: Cell, began: float) -> Record:
 
         torch.cuda.synchronize()
     train_seconds = time.perf_counter() - start
+    if view.fingerprint() != given:
+        raise LrbenchError("fit changed its view: head() shows the data itself, clone before writing")
+    guard.check()
+    _reset_process(cell.seed)
     dictionary = _checked(fitted, cell, view)
     result = evaluate(dictionary, task)
     return make_record(
@@ -121,9 +142,15 @@ def _plain(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     """The hyper-parameters, or an error before hours of training if a record cannot hold them."""
     for name, value in hyperparameters.items():
         items = value if isinstance(value, (list, tuple)) else [value]
-        if not all(item is None or isinstance(item, (bool, int, float, str)) for item in items):
-            raise LrbenchError(f"hyper-parameter {name}={value!r}: expected a number, a string or a list of them")
+        if not all(_recordable(item) for item in items):
+            raise LrbenchError(
+                f"hyper-parameter {name}={value!r}: expected a finite number, a string or a list of them"
+            )
     return hyperparameters
+
+
+def _recordable(value: object) -> bool:
+    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and isfinite(value))
 
 
 def _known(value: float) -> float | None:
@@ -144,6 +171,12 @@ def _checked(fitted: object, cell: Cell, view: TrainView) -> Dictionary:
         raise LrbenchError(f"fit returned a dictionary with (d_in, d_out) = {shape}, expected {expected}")
     if fitted.n_latents > view.budget.n_latents and cell.kind != "reference":
         raise LrbenchError(f"fit returned {fitted.n_latents} latents, the budget allows {view.budget.n_latents}")
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+        dtype, expected_dtype = getattr(fitted, name).dtype, view.sites[0].dtype
+        if dtype != expected_dtype:
+            raise LrbenchError(
+                f"fit returned {name} as {dtype}, expected {expected_dtype} as the data: end with .float()"
+            )
     if not fitted.finite():
         raise LrbenchError("fit returned a dictionary with NaN or infinite weights")
     return fitted
@@ -158,13 +191,14 @@ def _reset_process(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002 (for methods that use the global generator all the same)
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
     torch.set_grad_enabled(True)
     torch.set_num_threads(1)
 
 
 @lru_cache(maxsize=1)
-def _cached_task(name: str, suite: str, seed: int) -> Task:
-    return load_task(name, suite, seed)
+def _cached_task(source: str, suite: str, seed: int) -> Task:
+    return load_task(source, suite, seed)
 
 
 def _facts(task: Task) -> dict[str, Any]:

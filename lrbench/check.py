@@ -7,31 +7,21 @@ from __future__ import annotations
 
 import inspect
 import math
-import random
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from unittest.mock import patch
 
-import numpy as np
 import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from lrbench.backends import describe
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
-from lrbench.registry import ANCHORED, MethodInfo, load_method
-from lrbench.task import SUITES, Task
-from lrbench.view import TrainView
-
-DIMS = (32, 40)  # sites of two sizes, so that a mistaken site shows in the shapes
-ROWS = 256  # samples that a dictionary is tried on
+from lrbench.registry import MethodInfo
+from lrbench.sdl import SDL
+from lrbench.subject import ROWS, Subject, bits, one_thread
+from lrbench.worker import describe
 
 
 class Breach(Exception):
@@ -54,75 +44,6 @@ class Check:
     name: str
     needs: str | None
     run: Callable[[Subject], str]
-
-
-@dataclass
-class Meter:
-    """Samples that left the views: drawn as batches, and read with `TrainView.head`."""
-
-    drawn: int = 0
-    looked: int = 0
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The first fit of a method: what it returned and what it did to its surroundings."""
-
-    result: object
-    seconds: float
-    meter: Meter
-    view_changes: list[str]
-    rng_changes: list[str]
-
-
-class Subject:
-    """A method under check, with what several checks look at: its first fit.
-
-    Parameters
-    ----------
-    info
-        From `lrbench.registry.select_methods`.
-
-    Raises
-    ------
-    LrbenchError
-        When its file does not import or declares no method.
-    """
-
-    def __init__(self, info: MethodInfo) -> None:
-        self.info = info
-        self.method = self.fresh()
-        spec = SUITES["smoke"].scale.task(dims=DIMS)
-        self.task, self.other_task = (Task("check/uneven", "smoke", seed, spec) for seed in (0, 1))
-
-    def fresh(self) -> Method:
-        """Return the method from a new import of its file, so that nothing of an earlier fit can be left in it."""
-        return load_method(f"{self.info.path}{ANCHORED if self.info.name.endswith(ANCHORED) else ''}")
-
-    def view(self, task: Task | None = None, device: str = "cpu") -> TrainView:
-        """Return a new view for the method's pair."""
-        return (task or self.task).view(self.method.pair, device)
-
-    @cached_property
-    def trial(self) -> Trial:
-        """The first fit, seed 0, watched."""
-        view = self.view()
-        facts, rng = _view_facts(view), _rng_states()
-        with metered() as meter:
-            began = time.perf_counter()
-            result = self.method.fit(view, seed=0)
-            seconds = time.perf_counter() - began
-        return Trial(result, seconds, meter, _changes(facts, _view_facts(view)), _changes(rng, _rng_states()))
-
-    @property
-    def dictionary(self) -> Dictionary:
-        """The dictionary of the first fit."""
-        assert isinstance(self.trial.result, Dictionary)
-        return self.trial.result
-
-    def samples(self) -> Tensor:
-        """Return inputs to try the dictionary on."""
-        return self.view().head(ROWS)[0]
 
 
 CHECKS: list[Check] = []
@@ -193,12 +114,15 @@ def _hyperparameters(subject: Subject) -> str:
             f"{undeclared[0]!r} is not a dataclass field, so no record holds it: put @dataclass(frozen=True) on the class"
         )
     values = method.hyperparameters()
-    missing = [name for name, value in vars(method).items() if name != "pair" and not _held(name, value, values)]
+    parts = {"rule", "terms"} if isinstance(method, SDL) else set()  # recorded one by one, by the names within
+    missing = sorted({f.name for f in fields(method)} - parts - {"pair", *values})
     if missing:
         raise Breach(f"hyperparameters() leaves out the field {missing[0]!r}: records must hold every field")
     for name, value in values.items():
         if not _recordable(value):
-            raise Breach(f"{name}={value!r} cannot be recorded: expected a finite number, a string, None or a list of them")
+            raise Breach(
+                f"{name}={value!r} cannot be recorded: expected a finite number, a string, None or a list of them"
+            )
     if method.with_hyperparameters(**values).hyperparameters() != values:
         raise Breach("with_hyperparameters() does not give the values back that it was given")
     number = next((name for name, value in values.items() if type(value) is float), None)
@@ -241,7 +165,7 @@ def _shapes(subject: Subject) -> str:
     return f"W_enc {tuple(dictionary.W_enc.shape)}, W_dec {tuple(dictionary.W_dec.shape)}, width within {allowed}"
 
 
-@check("finiteness", needs="fit")
+@check("finiteness", needs="shapes")
 def _finiteness(subject: Subject) -> str:
     if not subject.dictionary.finite():
         raise Breach("the weights hold NaN or infinity")
@@ -280,17 +204,18 @@ def _budget(subject: Subject) -> str:
 
 @check("view", needs="fit")
 def _view(subject: Subject) -> str:
-    changed = subject.trial.view_changes
-    if changed:
-        raise Breach(f"fit changed the view's {', '.join(changed)}: head() shows the data itself, clone before writing")
+    if subject.trial.view_changed:
+        raise Breach("fit wrote into its view: head() shows the data itself, clone before writing")
     return "as it was before the fit"
 
 
 @check("global rng", needs="fit")
 def _global_rng(subject: Subject) -> str:
-    changed = subject.trial.rng_changes
-    if changed:
-        raise Breach(f"fit touched the global generator of {', '.join(changed)}: use lrbench.seeds.generator(seed, 'init')")
+    touched = subject.trial.rngs_touched
+    if touched:
+        raise Breach(
+            f"fit touched the global generator of {', '.join(touched)}: use lrbench.seeds.generator(seed, 'init')"
+        )
     return "random, numpy and torch as they were before the fit"
 
 
@@ -314,7 +239,7 @@ def _independence(subject: Subject) -> str:
     return "a second fit does not depend on the first"
 
 
-@check("save and load", needs="fit")
+@check("save and load", needs="shapes")
 def _save_and_load(subject: Subject) -> str:
     dictionary, inputs = subject.dictionary, subject.samples()
     with tempfile.TemporaryDirectory() as folder:
@@ -322,45 +247,14 @@ def _save_and_load(subject: Subject) -> str:
         dictionary.save(path)
         loaded = Dictionary.load(path)
     codes, again = dictionary.encode(inputs), loaded.encode(inputs)
-    if _bits(codes) != _bits(again):
+    if bits(codes) != bits(again):
         raise Breach(
             f"{float((codes != again).float().mean()):.1%} of the latents change when the file is loaded again: use an"
             " activation of lrbench.activation, a file holds its name and its state() only"
         )
-    if _bits(dictionary.decode(codes)) != _bits(loaded.decode(again)):
+    if bits(dictionary.decode(codes)) != bits(loaded.decode(again)):
         raise Breach("the reconstructions change when the file is loaded again")
     return "a loaded file gives the same latents and reconstructions"
-
-
-@contextmanager
-def metered() -> Iterator[Meter]:
-    """Count what any view of this process shows while the context lasts."""
-    meter, head, batches = Meter(), TrainView.head, TrainView._batches
-
-    def counted_head(view: TrainView, n_samples: int) -> tuple[Tensor, Tensor]:
-        shown = head(view, n_samples)
-        meter.looked += len(shown[0])
-        return shown
-
-    def counted_batches(view: TrainView, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in batches(view, size):
-            meter.drawn += len(batch[0])
-            yield batch
-
-    with patch.object(TrainView, "head", counted_head), patch.object(TrainView, "_batches", counted_batches):
-        yield meter
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, as a run does: sums then come out in the same order."""
-    threads = torch.get_num_threads()
-    with threadpool_limits(1):
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _attributes(method: Method) -> set[str]:
@@ -375,41 +269,12 @@ def _attributes(method: Method) -> set[str]:
     return declared | set(vars(method))
 
 
-def _held(name: str, value: Any, hyperparameters: dict[str, Any]) -> bool:
-    """Whether a field is recorded, by its name or, for the parts of an SDL, by the names within."""
-    if isinstance(value, tuple) and value and all(hasattr(part, "__dataclass_fields__") for part in value):
-        return all(_held(part.name, part, hyperparameters) for part in value)
-    if hasattr(value, "__dataclass_fields__"):
-        prefixes = ("", f"{name}_")
-        return all(any(prefix + f.name in hyperparameters for prefix in prefixes) for f in fields(value))
-    return name in hyperparameters or value == ()
-
-
 def _recordable(value: Any) -> bool:
     items = value if isinstance(value, list | tuple) else [value]
     return all(
         item is None or isinstance(item, bool | int | str) or (isinstance(item, float) and math.isfinite(item))
         for item in items
     )
-
-
-def _view_facts(view: TrainView) -> dict[str, object]:
-    tensors = {"sites": view.sites, "anchor_sites": view.anchor_sites}
-    facts = {f"{name}[{i}]": _bits(t) for name, ts in tensors.items() for i, t in enumerate(ts)}
-    return facts | {name: getattr(view, name) for name in ("budget", "seed", "pair")}
-
-
-def _rng_states() -> dict[str, object]:
-    numpy = np.random.get_state()  # noqa: NPY002 (it is watched, not used)
-    states: dict[str, object] = {"random": random.getstate(), "numpy": repr(numpy[1:]) + str(np.asarray(numpy[1]).tobytes())}
-    states["torch"] = _bits(torch.get_rng_state())
-    if torch.cuda.is_available():
-        states["torch.cuda"] = _bits(torch.cuda.get_rng_state())
-    return states
-
-
-def _changes(before: dict[str, object], after: dict[str, object]) -> list[str]:
-    return [name for name in before if before[name] != after[name]]
 
 
 def _weights(dictionary: Dictionary) -> dict[str, Tensor]:
@@ -420,11 +285,6 @@ def _difference(one: Dictionary, other: Dictionary) -> str:
     """Return the name of the first tensor that is not the same bit by bit, or an empty string."""
     for name, left in (_weights(one) | one.activation.state()).items():
         right = (_weights(other) | other.activation.state()).get(name)
-        if right is None or left.shape != right.shape or _bits(left) != _bits(right):
+        if right is None or left.shape != right.shape or bits(left) != bits(right):
             return name
     return ""
-
-
-def _bits(tensor: Tensor) -> bytes:
-    """Return a tensor's bytes: NaN equals itself, and 0.0 differs from -0.0."""
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

@@ -71,7 +71,9 @@ def list_command(
 @app.command("run")
 def run_command(
     suite: Annotated[str, typer.Option(help="Which suite, see `lrbench list suites`.")] = "quick",
-    task: Annotated[list[str] | None, typer.Option(help="Task name or glob; repeatable. Default: the suite's.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Task name, glob or FILE.py; repeatable. Default: the suite's.")
+    ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Method name, glob or FILE.py; repeatable. Default: all.")
     ] = None,
@@ -132,6 +134,64 @@ def leaderboard_command(
     print(f"\npage     {page}\nfigures  {page.parent / 'figures'}")
 
 
+@app.command("new")
+def new_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The method's name, such as my_sae.")],
+) -> None:
+    """Write the first file of a method: into methods/ inside a clone, else into this folder."""
+    from lrbench.scaffold import new_method
+
+    path = new_method(name, Path.cwd())
+    file = os.path.relpath(path)
+    print(f"wrote {file}\nedit it, then\n  lrbench check {file}\n  lrbench run --suite quick --method {file}")
+
+
+@app.command("check")
+def check_command(
+    method: Annotated[str, typer.Argument(metavar="NAME|FILE.py", help="A method of the catalogue, or its file.")],
+) -> None:
+    """Check that a method keeps the contract, one line a check; exit code 1 when it does not."""
+    from lrbench.check import CHECKS, check_method
+    from lrbench.registry import select_methods
+
+    width = max(len(check.name) for check in CHECKS)
+    broken = 0
+    for info in select_methods([method]):
+        statuses = []
+        for verdict in check_method(info):
+            print(f"{verdict.check:<{width}}  {verdict.status:<4}  {verdict.reason}", flush=True)
+            statuses.append(verdict.status)
+        failed = statuses.count("FAIL")
+        broken += failed
+        result = f"breaks the contract: {failed} of {len(statuses)} checks failed" if failed else "keeps the contract"
+        print(f"{info.name} {result}")
+    raise typer.Exit(EXIT_FAILED_CELLS if broken else EXIT_OK)
+
+
+@app.command("compare")
+def compare_command(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="A results folder, or git REV or REV:FOLDER.")],
+    head: Annotated[str, typer.Argument(metavar="HEAD", help="What is held against it, named the same way.")],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Score to compare; repeatable. Default: headline and f1.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write a markdown report.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Also write all of it as JSON.")] = None,
+) -> None:
+    """Say what got worse. Exit 0 nothing, 1 something, 2 bad input, 3 not comparable or no base, 4 nothing measured."""
+    from lrbench.leaderboard import compare_report
+    from lrbench.leaderboard.compare import compare
+    from lrbench.leaderboard.compare_source import read_base, read_side
+
+    new, old = read_side(head), read_base(base)
+    comparison = compare(old.records, new.records, metric or ())
+    for path, render in ((markdown, compare_report.as_markdown), (as_json, compare_report.as_json)):
+        if path is not None:
+            _write_text(path, render(comparison, old, new))
+    print(compare_report.as_text(comparison, old, new))
+    raise typer.Exit(comparison.exit_code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 fine, 1 a cell failed, 2 bad input, 130 interrupted."""
     try:
@@ -145,6 +205,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `lrbench list tasks | head` is no error
         return EXIT_OK
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LrbenchError(f"cannot write {path}: {error.strerror}; name another file") from error
 
 
 def _complain(message: str) -> int:

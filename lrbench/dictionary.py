@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -54,6 +55,8 @@ class Dictionary:
         for name, weight in (("W_enc", W_enc), ("W_dec", W_dec)):
             if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
                 raise LrbenchError(f"{name}: expected a float matrix with a row a latent, got {_describe(weight)}")
+        if len(W_enc) == 0:
+            raise LrbenchError("W_enc has no rows: expected at least one latent")
         if len(W_enc) != len(W_dec):
             raise LrbenchError(
                 f"W_enc has {len(W_enc)} latents and W_dec {len(W_dec)}: expected one row a latent in both"
@@ -63,8 +66,14 @@ class Dictionary:
         for name, bias, size in (("b_enc", b_enc, len(W_enc)), ("b_dec", b_dec, W_dec.shape[1])):
             if not isinstance(bias, Tensor) or bias.shape != (size,) or not bias.is_floating_point():
                 raise LrbenchError(f"{name}: expected {size} floats, got {_describe(bias)}")
+        dtypes = {t.dtype for t in (W_enc, b_enc, W_dec, b_dec)}
+        if len(dtypes) > 1:
+            raise LrbenchError(f"weights of {', '.join(sorted(map(str, dtypes)))}: expected one dtype for all four")
         if not callable(activation) or not hasattr(activation, "state"):
             raise LrbenchError(f"activation={activation!r}: expected an object from lrbench.activation, such as ReLU()")
+        threshold = getattr(activation, "threshold", None)
+        if isinstance(threshold, Tensor) and threshold.shape not in ((), (1,), (len(W_enc),)):
+            raise LrbenchError(f"threshold: expected 1 or {len(W_enc)} numbers, got {_describe(threshold)}")
         self.W_enc, self.b_enc, self.W_dec, self.b_dec = (t.detach() for t in (W_enc, b_enc, W_dec, b_dec))
         self.activation = activation
         self.pair = check_pair(pair)
@@ -126,6 +135,37 @@ class Dictionary:
             return cls(w_enc, b_enc, w_dec, b_dec, from_state(metadata["activation"], state), metadata["pair"])
         except KeyError as missing:
             raise LrbenchError(f"{path}: lacks {missing}; expected a file from Dictionary.save") from missing
+
+    @classmethod
+    def from_sae_lens(cls, sae: Any) -> Dictionary:
+        """Return a trained sae-lens SAE as a dictionary with the same latents and reconstructions.
+
+        Parameters
+        ----------
+        sae
+            An SAE of sae-lens 6: standard, topk, jumprelu, (matryoshka) batchtopk, gated, or a transcoder without a skip
+            connection. Biases that it subtracts before encoding, gates and decoder norms are folded in.
+
+        Raises
+        ------
+        LrbenchError
+            For another architecture, or one that normalises its input.
+        """
+        from lrbench.sae_lens import arguments_from
+
+        return cls(**arguments_from(sae))
+
+    def to_sae_lens(self, folder: str | Path) -> None:
+        """Write a folder that ``sae_lens.SAE.load_from_disk`` reads; needs the package sae-lens.
+
+        Raises
+        ------
+        LrbenchError
+            When sae-lens is missing or has no architecture for this activation and pair, or the folder cannot be written.
+        """
+        from lrbench.sae_lens import write
+
+        write(self, folder)
 
 
 def random_dictionary(

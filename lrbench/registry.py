@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lrbench.errors import LrbenchError, UnknownName
+from lrbench.lookup import folder, import_file, match, modules, no_namesakes
 from lrbench.task import SUITES, Family, Task, get_suite
 
 if TYPE_CHECKING:
@@ -26,7 +25,19 @@ if TYPE_CHECKING:
 
 ANCHORED = "+anchored"
 # What every method's result depends on besides its own file: a change here makes its records stale.
-CORE = ("activation", "dictionary", "method", "rules", "sdl", "seeds", "terms", "view")
+CORE = (
+    "activation",
+    "dictionary",
+    "engine/latents",
+    "method",
+    "pairing",
+    "rules",
+    "sdl",
+    "seeds",
+    "task",
+    "terms",
+    "view",
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ def suites() -> list[SuiteInfo]:
 def families() -> dict[str, Family]:
     """Return the built-in task families by name, in the order of their files."""
     found: dict[str, Family] = {}
-    for name in _modules("tasks"):
+    for name in modules("tasks"):
         found |= _declared(importlib.import_module(f"lrbench.tasks.{name}"))
     return found
 
@@ -120,7 +131,7 @@ def tasks_in(path: Path) -> list[TaskInfo]:
         For a file that does not import, declares no family, or one whose name a built-in family has.
     """
     path = path.resolve()
-    built_in = {file.resolve(): name for name, file in _modules("tasks").items()}
+    built_in = {file.resolve(): name for name, file in modules("tasks").items()}
     if path in built_in:
         return _describe_tasks(_declared(importlib.import_module(f"lrbench.tasks.{built_in[path]}")))
     return _describe_tasks(_families_of_file(path), f"{path}::")
@@ -148,14 +159,14 @@ def select_tasks(suite: str, patterns: Sequence[str] = ()) -> list[TaskInfo]:
     if not patterns:
         return [task for task in catalogue if suite in task.suites]
     files = [pattern for pattern in patterns if _is_task_file(pattern)]
-    chosen = _match("task", [pattern for pattern in patterns if pattern not in files], [t.name for t in catalogue])
+    chosen = match("task", [pattern for pattern in patterns if pattern not in files], [t.name for t in catalogue])
     tasks = {task.source: task for task in catalogue if task.name in chosen}
     for pattern in files:
         file, _, glob = pattern.partition("::")
         found = tasks_in(Path(file))
-        chosen = _match("task", [glob], [task.name for task in found]) if glob else set()
+        chosen = match("task", [glob], [task.name for task in found]) if glob else set()
         tasks |= {task.source: task for task in found if task.name in chosen or (not glob and suite in task.suites)}
-    _no_namesakes("tasks", [task.name for task in tasks.values()], "rename the function of one family")
+    no_namesakes("tasks", [task.name for task in tasks.values()], "rename the function of one family")
     return list(tasks.values())
 
 
@@ -192,7 +203,7 @@ def load_task(name: str, suite: str = "quick", seed: int = 0) -> Task:
 @lru_cache(maxsize=1)
 def method_catalogue() -> list[MethodInfo]:
     """Return every built-in method, each SDL method followed by its anchored twin."""
-    return [twin for path in _modules("methods").values() for twin in describe_method(path, path.stem)]
+    return [twin for path in modules("methods").values() for twin in describe_method(path, path.stem)]
 
 
 def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
@@ -213,8 +224,8 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
     catalogue = method_catalogue()
     if not patterns:
         return catalogue
-    files = [pattern for pattern in patterns if _is_path(pattern)]
-    chosen = _match(
+    files = [pattern for pattern in patterns if is_file(pattern)]
+    chosen = match(
         "method", [pattern for pattern in patterns if pattern not in files], [info.name for info in catalogue]
     )
     methods = [info for info in catalogue if info.name in chosen]
@@ -224,7 +235,7 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
         if twin and len(found) == 1:
             raise LrbenchError(f"{path.name} has no anchored twin: only a file with METHOD = SDL(...) has one")
         methods.append(found[twin])
-    _no_namesakes("methods", [info.name for info in methods], "rename one of the files, the file's name is the method's")
+    no_namesakes("methods", [info.name for info in methods], "rename one of the files, the file's name is the method's")
     return methods
 
 
@@ -247,10 +258,10 @@ def load_method(name: str | Path, **hyperparameters: Any) -> Method:
     """
     name = str(name)
     twin, plain = name.endswith(ANCHORED), name.removesuffix(ANCHORED)
-    built_in = _modules("methods")
-    if not _is_path(name) and plain not in built_in:
+    built_in = modules("methods")
+    if not is_file(name) and plain not in built_in:
         raise UnknownName("method", name, [info.name for info in method_catalogue()])
-    module = importlib.import_module(f"lrbench.methods.{plain}") if plain in built_in else _import_file(Path(plain))
+    module = importlib.import_module(f"lrbench.methods.{plain}") if plain in built_in else import_file(Path(plain))
     from lrbench.method import Method
     from lrbench.sdl import SDL, anchored
 
@@ -293,6 +304,12 @@ def describe_method(path: Path, source: str) -> list[MethodInfo]:
     return [plain, twin]
 
 
+def source_hash(source: str) -> str:
+    """Return the hash of a method's source as it is on the disk now, see `MethodInfo`."""
+    plain = source.removesuffix(ANCHORED)
+    return _source_hash(modules("methods").get(plain, Path(plain)).read_text(encoding="utf-8"))
+
+
 def _declaration(tree: ast.Module) -> tuple[str, dict[str, str]] | None:
     """Return the called name and the literal keywords of ``METHOD = Name(...)``."""
     for node in tree.body:
@@ -322,26 +339,13 @@ def _class_constant(tree: ast.Module, class_name: str, name: str, default: str) 
 
 @lru_cache(maxsize=1)
 def _core_source() -> str:
-    shared = sorted(_folder("methods").glob("_*.py"))
+    shared = sorted(folder("methods").glob("_*.py"))
     files = [Path(__file__).parent / f"{name}.py" for name in CORE] + shared
     return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def _source_hash(text: str) -> str:
     return hashlib.sha256((text + _core_source()).encode()).hexdigest()[:16]
-
-
-@lru_cache(maxsize=2)
-def _modules(package: str) -> dict[str, Path]:
-    """Return the modules of ``lrbench.tasks`` or ``lrbench.methods`` by name; private ones are left out."""
-    return {path.stem: path for path in sorted(_folder(package).glob("*.py")) if not path.stem.startswith("_")}
-
-
-def _folder(package: str) -> Path:
-    spec = importlib.util.find_spec(f"lrbench.{package}")
-    if spec is None or not spec.submodule_search_locations:
-        raise LrbenchError(f"the package lrbench.{package} is not installed: install linear-representation-bench again")
-    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _declared(module: ModuleType) -> dict[str, Family]:
@@ -351,11 +355,12 @@ def _declared(module: ModuleType) -> dict[str, Family]:
 
 
 def _families_of_file(path: Path) -> dict[str, Family]:
-    found = _declared(_import_file(path))
+    found = _declared(import_file(path))
     if not found:
         raise LrbenchError(f"{path}: declares no task; expected a function with @family(levels=...)")
     for name in found.keys() & families().keys():
-        raise LrbenchError(f"{path}: a built-in task family is called {name!r} already: rename the function")
+        advice = "rename the function (in a clone, `pip install -e .` makes its own files the built-in ones)"
+        raise LrbenchError(f"{path}: a built-in task family is called {name!r} already: {advice}")
     return found
 
 
@@ -373,42 +378,10 @@ def _describe_tasks(found: Mapping[str, Family], prefix: str = "") -> list[TaskI
     ]
 
 
-def _is_path(pattern: str) -> bool:
+def is_file(pattern: str) -> bool:
+    """Whether a method is named by the path of its file, not by its name in the catalogue."""
     return pattern.removesuffix(ANCHORED).endswith(".py")
 
 
 def _is_task_file(pattern: str) -> bool:
     return pattern.partition("::")[0].endswith(".py")
-
-
-def _no_namesakes(kind: str, names: list[str], advice: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise LrbenchError(f"two {kind} are called {name!r}: {advice}")
-
-
-def _match(kind: str, patterns: Iterable[str], names: list[str]) -> set[str]:
-    chosen: set[str] = set()
-    for pattern in patterns:
-        hits = [name for name in names if fnmatchcase(name, pattern)]
-        if not hits:
-            raise UnknownName(kind, pattern, names)
-        chosen |= set(hits)
-    return chosen
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a user's file under a name of its own, never through ``sys.path``."""
-    path = path.resolve()
-    name = f"lrbench_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise LrbenchError(f"{path}: no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise LrbenchError(f"{path}: does not import ({type(error).__name__}: {error})") from error
-    return module

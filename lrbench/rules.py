@@ -11,11 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Self
 
-from lrbench.activation import Activation
+from lrbench.activation import Activation, check_k
 from lrbench.activation import BatchTopK as FinishedBatchTopK
 from lrbench.activation import JumpReLU as FinishedJumpReLU
 from lrbench.activation import ReLU as FinishedReLU
 from lrbench.activation import TopK as FinishedTopK
+from lrbench.engine.latents import Dense, Latents, select_batch_topk, select_topk
+from lrbench.errors import LrbenchError
 from lrbench.view import Budget
 
 Parameters = dict[str, Tensor]
@@ -33,9 +35,9 @@ class Rule:
         """Return the learned parameters that the rule adds to the weights."""
         return {}
 
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
         """Return the latents of a training batch."""
-        return z.relu()
+        return Dense(z.relu())
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Return encoder rows, encoder bias and σ of the finished dictionary.
@@ -57,30 +59,32 @@ class TopK(Rule):
     k: int | None = None
     ratio: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.k is not None:
+            check_k(self.k)
+        if not self.ratio > 0:
+            raise LrbenchError(f"ratio={self.ratio}: expected a multiple of the L0 budget > 0")
+
     def bind(self, budget: Budget) -> Self:
         """Fill in k."""
         return self if self.k is not None else replace(self, k=min(budget.n_latents, math.ceil(self.ratio * budget.l0)))
 
-    def finished(self) -> Activation:
-        """Return the activation for the bound k."""
-        return FinishedTopK(self.k or 1)
-
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
         """Return the k largest."""
-        return self.finished()(z)
+        return select_topk(z, self.k or 1)
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the same k."""
-        return p["W_enc"], p["b_enc"], self.finished()
+        return p["W_enc"], p["b_enc"], FinishedTopK(self.k or 1)
 
 
 @dataclass(frozen=True)
 class BatchTopK(TopK):
     """The k·B largest of a batch; the finished dictionary has the threshold that lets k per sample pass."""
 
-    def finished(self) -> Activation:
-        """Return the activation for the bound k."""
-        return FinishedBatchTopK(self.k or 1)
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
+        """Return the k·B largest."""
+        return select_batch_topk(z, self.k or 1)
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Calibrate the threshold: the (k·B)-th largest pre-activation of B training samples."""
@@ -100,9 +104,9 @@ class JumpReLU(Rule):
         """Return log θ, so that θ stays positive."""
         return {"log_threshold": torch.full((n_latents,), math.log(self.threshold))}
 
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
         """Return z·1[z > θ]."""
-        return _Jump.apply(z, p["log_threshold"].exp(), self.bandwidth)  # type: ignore[no-any-return, no-untyped-call]
+        return Dense(_Jump.apply(z, p["log_threshold"].exp(), self.bandwidth))  # type: ignore[no-untyped-call]
 
     def count(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, " batch"]:
         """Return the number of active latents, differentiable in θ only."""
@@ -121,10 +125,10 @@ class Gated(Rule):
         """Return the logarithm of the magnitude's scale and its bias."""
         return {"log_scale": torch.zeros(n_latents), "b_mag": torch.zeros(n_latents)}
 
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, "batch latent"]:
+    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
         """Return the magnitude where the gate is open."""
         magnitude = p["log_scale"].exp() * (z - p["b_enc"]) + p["b_mag"]
-        return magnitude.relu() * (z > 0)
+        return Dense(magnitude.relu() * (z > 0))
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Fold gate and magnitude into a JumpReLU, which with shared rows is the same function."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from math import isfinite
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -68,7 +69,8 @@ def plan(
     Parameters
     ----------
     suite, tasks, methods
-        A suite's name; globs of tasks and of methods (or files ``METHOD.py``), all of the suite by default.
+        A suite's name; names, globs or files of tasks and of methods, all of the suite by default, see
+        `lrbench.registry.select_tasks` and `select_methods`.
     seeds
         Seeds 0 to ``seeds - 1``, the suite's number by default.
     device
@@ -87,7 +89,7 @@ def plan(
     cells = []
     for info in task_infos:
         for seed in range(count):
-            task = load_task(info.name, suite, seed)
+            task = load_task(info.source, suite, seed)
             for method in method_infos:
                 cells.append(
                     Cell(
@@ -99,6 +101,7 @@ def plan(
                         world_hash=task.world_hash,
                         method=method.name,
                         source=method.source,
+                        task_source=info.source,
                         pair=method.pair,
                         kind=method.kind,
                         source_hash=method.source_hash,
@@ -159,12 +162,7 @@ def run(
         if isinstance(event, Started):
             reporter.started(event.job)
             return
-        record = _as_record(event)
-        theirs = store.find(suite, record.key)
-        if record.status == "failed" and theirs is not None and event.job.done_by(theirs):
-            record = theirs  # another run into this folder finished the cell meanwhile
-        else:
-            store.write(record)
+        record = keep(store, event)
         records[record.key] = record
         fresh.append(record)
         reporter.recorded(record)
@@ -177,6 +175,7 @@ def run(
         on_event=on_event,
         timeout=timeout,
         memory_gb=memory_gb,
+        isolated=attrgetter("foreign"),
     )
     count = [record.status for record in fresh].count
     return Summary(
@@ -206,6 +205,16 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not present:
         raise LrbenchError("no CUDA device on this machine: use --device cpu or --device auto")
     return "cuda" if present else "cpu"
+
+
+def keep(store: Store, event: Finished | Failed) -> Record:
+    """Store the outcome of a cell and return the record that the store now has of it."""
+    record = _as_record(event)
+    theirs = store.find(record.suite, record.key)
+    if record.status == "failed" and theirs is not None and event.job.done_by(theirs):
+        return theirs  # another run into this folder finished the cell meanwhile
+    store.write(record)
+    return record
 
 
 def _as_record(event: Finished | Failed) -> Record:

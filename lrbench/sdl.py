@@ -51,7 +51,7 @@ class SDL(Method):
 
     rule: Rule = field(default_factory=Rule)
     terms: tuple[Term, ...] = ()
-    lr: float = 3e-3
+    lr: float = 1e-2
     batch_size: int | None = None
     resample: int = 0
     kind: ClassVar[str] = "sdl"
@@ -62,6 +62,8 @@ class SDL(Method):
             raise LrbenchError(
                 f"lr={self.lr}, resample={self.resample}: expected a learning rate > 0 and a number of times >= 0"
             )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise LrbenchError(f"batch_size={self.batch_size}: expected at least 1, or None for the budget's")
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return the loop's own by name, the rule's by name, and each term's as ``<term>_<name>``."""
@@ -109,7 +111,7 @@ class SDL(Method):
         for step, (x, target) in enumerate(view.batches(batch_size)):
             z = torch.addmm(p["b_enc"], x, p["W_enc"].T)
             latents = rule.select(z, p)
-            reconstruction = torch.addmm(p["b_dec"], latents, p["W_dec"])
+            reconstruction = latents.decode(p["W_dec"], p["b_dec"])
             dead = step - last_fired > DEAD_AFTER * steps
             state = Step(target, reconstruction, z, latents, p, rule, dead, anchors)
             loss = squared_error(target, reconstruction)
@@ -121,8 +123,9 @@ class SDL(Method):
             optimiser.step()
             with torch.no_grad():
                 p["W_dec"].copy_(F.normalize(p["W_dec"], dim=1))
-                last_fired.masked_fill_((latents > 0).any(0), step)
+                last_fired.masked_fill_(latents.fired(), step)
                 if step + 1 in resample_at:
+                    dead = step - last_fired > DEAD_AFTER * steps
                     resample_dead(p, optimiser, dead, x, target, reconstruction, rng)
                     last_fired.masked_fill_(dead, step)
 
@@ -156,7 +159,7 @@ def resample_dead(
     reconstruction: Tensor,
     rng: torch.Generator,
 ) -> None:
-    """Point dead latents at inputs that are badly reconstructed, drawn in proportion to their squared error.
+    """Point dead latents at inputs that are badly reconstructed, drawn in proportion to the square of their loss.
 
     Bricken et al. 2023: the decoder row becomes the sample's direction, the encoder row the same at a fifth of the mean norm
     of the living, the bias 0, and Adam's memory of the latent is cleared. Here the direction is that of the residual.

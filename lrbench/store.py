@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SET_ASIDE = ".set-aside"
+STALE_SECONDS = 60.0
 _FACTS = ["task", "family", "suite", "seed", "method", "pair", "kind", "status", "reason"]
 _FACTS += ["task_hash", "world_hash", "source_hash", "hyperparameters"]
 _TIMING = ["seconds", "train_seconds", "samples_per_second", "peak_memory_mb", "finished"]
@@ -61,9 +65,10 @@ class Store:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".probe.{os.getpid()}.tmp"
+            probe = self.folder / f".probe.json.{secrets.token_hex(4)}.tmp"
             probe.touch()
             probe.unlink()
+            self._sweep()
         except OSError as error:
             raise LrbenchError(f"cannot write to the folder {self.folder}: {error.strerror}; name another") from None
 
@@ -86,7 +91,7 @@ class Store:
 
     def _write(self, path: Path, record: Record) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False)
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text + "\n")
@@ -95,6 +100,13 @@ class Store:
         if path.exists() and isinstance(_read(path), Problem):
             os.replace(path, _free(path))
         os.replace(temporary, path)
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left half-written; another run's own files are younger."""
+        for path in self.folder.rglob(".*.json.*.tmp"):
+            with contextlib.suppress(FileNotFoundError):  # that other run has just put it in its place
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
 
     def read(self) -> tuple[list[Record], list[Problem]]:
         """All records, sorted by suite, task, method and seed, and the files that could not be used."""

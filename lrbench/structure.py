@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
@@ -117,7 +118,8 @@ class WorldSpec:
     dims
         Dimension of the representation at each site, m >= 1 of them.
     rate
-        Probability 1-S that a feature is active; with ``zipf`` the mean over features. Roots of a hierarchy have their own.
+        Probability 1-S that a feature is active; with ``zipf`` the mean over features, before rates above
+        0.5 are cut to it. Roots of a hierarchy have their own.
     interference
         Largest signed inner product M between two directions of a site.
     zipf
@@ -125,7 +127,7 @@ class WorldSpec:
     magnitude_min, magnitude_scale
         An active feature has magnitude c_min + Exp(beta); ``magnitude_scale`` is the mean of the exponential part.
     noise
-        Expected length of the Gaussian noise that is added to a representation (0.1 is a tenth of a unit direction).
+        Root-mean-square length of the Gaussian noise that is added to a representation (0.1: a tenth of a unit direction).
     structure
         What is active together with what.
     """
@@ -141,21 +143,32 @@ class WorldSpec:
     structure: Independent | Hierarchy | Groups = Independent()
 
     def __post_init__(self) -> None:
-        if self.n_features < 1:
-            raise LrbenchError(f"n_features={self.n_features}: a world needs at least 1 feature")
+        if not isinstance(self.n_features, int) or self.n_features < 1:
+            raise LrbenchError(f"n_features={self.n_features}: expected a whole number of features >= 1")
         if not self.dims or min(self.dims) < 1:
             raise LrbenchError(f"dims={self.dims}: expected the dimension of at least one site, such as (96,)")
         if not 0.0 < self.rate < 1.0:
             raise LrbenchError(f"rate={self.rate}: expected an activation probability 1-S between 0 and 1")
         if not 0.0 < self.interference <= 1.0:
             raise LrbenchError(f"interference={self.interference}: expected an inner product M in (0, 1]")
-        if min(self.zipf, self.noise, self.magnitude_min, self.magnitude_scale) < 0:
-            raise LrbenchError("zipf, noise, magnitude_min and magnitude_scale must not be negative")
+        for name in ("rate", "interference", "zipf", "magnitude_min", "magnitude_scale", "noise"):
+            value = float(getattr(self, name))
+            object.__setattr__(self, name, value)  # 1 and 1.0 are the same law and must have the same hash
+            if not 0.0 <= value < math.inf:
+                raise LrbenchError(f"{name}={value}: expected a finite number >= 0")
         if self.magnitude_min + self.magnitude_scale == 0:
             raise LrbenchError("magnitude_min and magnitude_scale are both 0: an active feature needs a magnitude")
         if self.zipf and not isinstance(self.structure, Independent):
             raise LrbenchError(
                 f"zipf={self.zipf} with {self.structure.kind} features: only independent ones take a Zipf law"
+            )
+        if (
+            isinstance(self.structure, Hierarchy)
+            and int(self.n_features * self.structure.fraction) < self.structure.tree_size
+        ):
+            raise LrbenchError(
+                f"n_features={self.n_features}: a share of {self.structure.fraction} does not hold one tree of "
+                f"{self.structure.tree_size}; ask for more features or a smaller branching={self.structure.branching}"
             )
         if isinstance(self.structure, Groups) and self.rate >= self.structure.cohesion:
             raise LrbenchError(

@@ -108,7 +108,7 @@ SUITES = {
         Suite("quick", "small worlds on a laptop, in minutes", Scale(96, 0.02, 256, 65_536, 256 * 600, 256, 8192), 2),
         Suite(
             "standard",
-            "the paper's scale: n = 1000, d = 768, 16,000 latents",
+            "the paper's scale: n about 1000, d = 768, 16,000 latents",
             Scale(768, 0.01, 16_000, 100_000, 2_560_000, 1024, 16_384),
             3,
         ),
@@ -269,12 +269,12 @@ class Task:
         """Return the held-out features that scores are computed on, from a stream that training never sees."""
         return self.world.sample(self.spec.n_evaluation, "evaluation")
 
-    def observed(self, features: SparseFeatures, pair: str) -> tuple[Tensor, Tensor]:
-        """Return (input, target) of the held-out features under a pairing."""
+    def observed(self, features: SparseFeatures, pair: str, stream: str = "evaluation") -> tuple[Tensor, Tensor]:
+        """Return (input, target) of features under a pairing; ``stream`` is where they, and the noise, were drawn."""
         import torch
 
         ends = pair_sites(pair, len(self.spec.world.dims))
-        sites = {site: self.world.represent(features, site, "evaluation") for site in {*ends[0], *ends[1]}}
+        sites = {site: self.world.represent(features, site, stream) for site in {*ends[0], *ends[1]}}
         first, second = (torch.cat([sites[site] for site in end], dim=1) for end in ends)
         return first, second
 

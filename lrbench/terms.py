@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lrbench.engine.latents import Latents
 from lrbench.rules import JumpReLU, Parameters, Rule
 
 
@@ -35,7 +36,7 @@ class Step:
     target: Float[Tensor, "batch d_out"]
     reconstruction: Float[Tensor, "batch d_out"]
     z: Float[Tensor, "batch latent"]
-    latents: Float[Tensor, "batch latent"]
+    latents: Latents
     p: Parameters
     rule: Rule
     dead: Bool[Tensor, " latent"]
@@ -69,7 +70,7 @@ class L1:
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
-        return self.weight * step.latents.sum(1).mean()
+        return self.weight * step.latents.l1()
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ class Prefixes:
         """Return the sum over prefixes of the batch mean."""
         total = step.target.new_zeros(())
         for share in self.shares:
-            m = max(1, round(share * step.latents.shape[1]))
-            prefix = torch.addmm(step.p["b_dec"], step.latents[:, :m], step.p["W_dec"][:m])
+            size = max(1, round(share * step.z.shape[1]))
+            prefix = step.latents.prefix(size).decode(step.p["W_dec"], step.p["b_dec"])
             total = total + squared_error(step.target, prefix)
         return self.weight * total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -56,8 +57,8 @@ class TrainView:
         concatenated, to themselves.
     """
 
-    sites: tuple[Float[Tensor, "sample d_site"], ...]
-    anchor_sites: tuple[Float[Tensor, "anchor d_site"], ...]
+    sites: tuple[Float[Tensor, "sample _d_site"], ...]
+    anchor_sites: tuple[Float[Tensor, "anchor _d_site"], ...]
     budget: Budget
     seed: int
     pair: str = "autoencoder"
@@ -101,6 +102,13 @@ class TrainView:
         """The known features' directions on the input and on the target side, unit rows."""
         first, second = (torch.cat([self.anchor_sites[site] for site in end], dim=1) for end in self._ends)
         return torch.nn.functional.normalize(first, dim=1), torch.nn.functional.normalize(second, dim=1)
+
+    def fingerprint(self) -> int:
+        """Return a checksum of all that the view holds: it changes when somebody writes into the data."""
+        checksum = zlib.crc32(repr((self.budget, self.seed, self.pair)).encode())
+        for tensor in (*self.sites, *self.anchor_sites):
+            checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, checksum)
+        return checksum
 
     def head(self, n_samples: int) -> tuple[Float[Tensor, "sample d_in"], Float[Tensor, "sample d_out"]]:
         """Return the first distinct samples as (inputs, targets), all of them when there are fewer."""

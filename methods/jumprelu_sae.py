@@ -1,11 +1,11 @@
 """JumpReLU SAE: each latent has a learned threshold, and an L0 penalty raises it.
 
 σ: JumpReLU. Loss: squared error + λ·L0 with straight-through gradients. Source: Rajamanoharan et al. 2024b.
-Differs: a rectangle kernel of width 0.1 in units of a feature's magnitude; no pre-activation ReLU; no warm-up of λ.
+Differs: a rectangle kernel of width 0.3 in units of a feature's magnitude; no pre-activation ReLU; no warm-up of λ.
 """
 
 from lrbench.rules import JumpReLU
 from lrbench.sdl import SDL
 from lrbench.terms import L0
 
-METHOD = SDL(rule=JumpReLU(), terms=(L0(weight=0.05),), pair="autoencoder")
+METHOD = SDL(rule=JumpReLU(bandwidth=0.3), terms=(L0(weight=0.05),), pair="autoencoder")

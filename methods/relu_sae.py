@@ -8,4 +8,4 @@ from lrbench.rules import Rule
 from lrbench.sdl import SDL
 from lrbench.terms import L1
 
-METHOD = SDL(rule=Rule(), terms=(L1(weight=0.2),), pair="autoencoder")
+METHOD = SDL(rule=Rule(), terms=(L1(weight=0.3),), pair="autoencoder", lr=3e-2)

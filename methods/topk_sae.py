@@ -8,4 +8,4 @@ from lrbench.rules import TopK
 from lrbench.sdl import SDL
 from lrbench.terms import AuxK
 
-METHOD = SDL(rule=TopK(ratio=1.0), terms=(AuxK(),), pair="autoencoder")
+METHOD = SDL(rule=TopK(ratio=1.25), terms=(AuxK(),), pair="autoencoder")

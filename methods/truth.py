@@ -1,6 +1,6 @@
 """The true dictionary: the ceiling of every table, the only method that is told the answer.
 
-σ: JumpReLU with one threshold, the one of a grid that detects active features best on training samples. No loss.
+σ: JumpReLU with one threshold, the one of a grid that detects active features best on samples of its own. No loss.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Truth(Method):
 def detection_threshold(task: Task, pair: str, w_enc: torch.Tensor) -> float:
     """Return the threshold with the best F1 over all (sample, feature) pairs."""
     features = task.world.sample(CALIBRATION_SAMPLES, "calibration")
-    z = task.observed(features, pair)[0] @ w_enc.T
+    z = task.observed(features, pair, "calibration")[0] @ w_enc.T
     active = features.dense(len(w_enc)) > 0
     best = (-1.0, 0.0)
     for threshold in torch.linspace(0.0, 2 * task.spec.world.mean_magnitude, 81).tolist():

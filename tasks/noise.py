@@ -1,4 +1,4 @@
-"""Noise: Gaussian observation noise, its expected length in units of a feature direction."""
+"""Noise: Gaussian observation noise, its root-mean-square length in units of a feature direction."""
 
 from __future__ import annotations
 

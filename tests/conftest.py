@@ -27,7 +27,10 @@ def _has_shape(hint: Any) -> bool:
     return any(_has_shape(part) for part in get_args(hint))
 
 
-assert "lrbench" not in sys.modules, "the hook comes too late: lrbench is imported already"
+early = {name for name in sys.modules if name.startswith("lrbench.")} - {
+    "lrbench.plugin"
+}  # pytest loads the plugin first
+assert not early, f"the hook comes too late: {early} are imported already"
 sys.modules["lrbench_shapes"] = ModuleType("lrbench_shapes")  # the hook takes a checker by its importable name only
 sys.modules["lrbench_shapes"].check = shapes_only  # type: ignore[attr-defined]
 jaxtyping.install_import_hook("lrbench", "lrbench_shapes.check")
@@ -59,7 +62,9 @@ def specs() -> dict[str, WorldSpec]:
         "independent": WorldSpec(24, (16, 12), rate=0.1, interference=0.4),
         "zipf": WorldSpec(24, (16, 12), rate=0.05, interference=0.4, zipf=1.0),
         "groups": WorldSpec(26, (16, 12), rate=0.05, interference=0.4, structure=Groups(size=4, cohesion=0.6)),
-        "exclusive": WorldSpec(26, (16, 12), rate=0.1, interference=0.4, structure=Hierarchy((3,), 0.2, 0.6, fraction=0.8)),
+        "exclusive": WorldSpec(
+            26, (16, 12), rate=0.1, interference=0.4, structure=Hierarchy((3,), 0.2, 0.6, fraction=0.8)
+        ),
         "overlapping": WorldSpec(26, (16, 12), interference=0.4, structure=Hierarchy((3,), 0.2, 0.3, exclusive=False)),
         "deep": WorldSpec(30, (16, 12), interference=0.4, structure=Hierarchy((2, 2, 1), 0.3, 0.7)),
         "deep overlapping": WorldSpec(

@@ -14,7 +14,17 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from lrbench.activation import Activation, BatchTopK, JumpReLU, ReLU, TopK, from_state
 from lrbench.errors import LrbenchError
 
-EVERY = [ReLU(), TopK(1), TopK(3), TopK(100), BatchTopK(1), BatchTopK(3), BatchTopK(2, 0.5), JumpReLU(0.0), JumpReLU(0.7)]
+EVERY = [
+    ReLU(),
+    TopK(1),
+    TopK(3),
+    TopK(100),
+    BatchTopK(1),
+    BatchTopK(3),
+    BatchTopK(2, 0.5),
+    JumpReLU(0.0),
+    JumpReLU(0.7),
+]
 PER_LATENT = JumpReLU(torch.tensor([0.0, 1.0, 2.0, 0.5]))
 BATCHES = arrays(
     np.float32,
@@ -76,7 +86,10 @@ def test_a_threshold_makes_a_sample_independent_of_its_batch(z: np.ndarray, thre
 
 def test_jumprelu_takes_a_threshold_for_every_latent() -> None:
     z = torch.tensor([[0.1, 1.0, 2.1, 0.6], [-0.1, 1.1, 1.9, 0.5]])
-    assert PER_LATENT(z).tolist() == [[z[0, 0].item(), 0.0, z[0, 2].item(), z[0, 3].item()], [0.0, z[1, 1].item(), 0.0, 0.0]]
+    assert PER_LATENT(z).tolist() == [
+        [z[0, 0].item(), 0.0, z[0, 2].item(), z[0, 3].item()],
+        [0.0, z[1, 1].item(), 0.0, 0.0],
+    ]
     assert JumpReLU(1)(torch.tensor([[1, 2]], dtype=torch.float64)).tolist() == [[0.0, 2.0]]
 
 
@@ -101,7 +114,10 @@ def test_it_comes_back_from_its_state(activation: Activation) -> None:
         (lambda: JumpReLU(torch.tensor([0.1, -0.1])), "thresholds >= 0"),
         (lambda: from_state("gelu", {}), "unknown activation 'gelu'"),
         (lambda: from_state("topk", {}), "'topk' needs 'k'"),
-        (lambda: from_state("jumprelu", {"k": torch.tensor(1)}), r"'jumprelu' needs 'threshold' in its state; found \['k'\]"),
+        (
+            lambda: from_state("jumprelu", {"k": torch.tensor(1)}),
+            r"'jumprelu' needs 'threshold' in its state; found \['k'\]",
+        ),
     ],
 )
 def test_what_is_no_activation_is_refused_in_one_line(make: Any, message: str) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from lrbench.backends import Event, Failed, Finished, Started, describe, run_jobs
+from lrbench.backends import Event, Failed, Finished, OneWorker, Started, run_jobs
+from lrbench.worker import describe
 
 JOBS = """
 import os, signal, sys, threading, time
@@ -66,6 +67,34 @@ def unprintable():
         def __str__(self): raise RuntimeError("no")
     raise Odd
 def recurse(): return recurse()
+def write_everywhere(junk):
+    for descriptor in range(3, 100):
+        try:
+            os.write(descriptor, junk)
+        except OSError:
+            pass
+    return "said"
+def answer_twice():
+    import gc
+    from multiprocessing.connection import Connection
+    for connection in [found for found in gc.get_objects() if type(found) is Connection]:
+        try:
+            connection.send(("result", "forged"))
+            connection.send(("result", "forged"))
+        except OSError:
+            pass
+    return "honest"
+def kill_parent(): os.kill(os.getppid(), signal.SIGKILL)
+def kill_parents_group(): os.killpg(os.getppid(), signal.SIGKILL)
+def kill_all(): os.kill(-1, signal.SIGKILL)
+def own_child():
+    import subprocess
+    with subprocess.Popen(["sleep", "60"]) as child:
+        child.kill()
+    return child.returncode
+def stubborn():
+    import re
+    re.match("(a+)+$", "a" * 64 + "b")
 def late_death():
     threading.Timer(0.3, os._exit, [9]).start()
     return "fine"
@@ -78,7 +107,7 @@ def _jobs_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def outcome(*jobs: tuple[Any, ...], workers: int = 1, **limits: float) -> list[Event]:
+def outcome(*jobs: tuple[Any, ...], workers: int = 1, **limits: Any) -> list[Event]:
     """Run jobs and return their last events, in the order of the jobs."""
     events: list[Event] = []
     numbered = [("work", number, job) for number, job in enumerate(jobs)]
@@ -221,6 +250,83 @@ def test_a_worker_that_dies_between_jobs_is_replaced() -> None:
     assert result(third) == 8
 
 
+@pytest.mark.parametrize("junk", [b"junk", b"\0\0\0\4junk", b"\0\0\1\0half of it", b"\x7f\xff\xff\xff"])
+def test_junk_in_the_pipe_costs_the_job(junk: bytes) -> None:
+    before, hostile, after = outcome(
+        ("double", 1), ("write_everywhere", junk), ("double", 2), isolated=lambda job: job[0] != "double"
+    )
+    assert (result(before), result(after)) == (2, 4)
+    assert isinstance(hostile, Failed)
+    assert hostile.reason.startswith(("it wrote to the pipe", "its worker process exited with code 0"))
+
+
+def test_one_answer_a_job() -> None:
+    forged, doubled = outcome(("answer_twice",), ("double", 2), isolated=lambda job: job[0] != "double")
+    assert result(forged) == "forged"  # nothing can tell it from an honest one: a job is not out to cheat
+    assert result(doubled) == 4
+
+
+@pytest.mark.parametrize("job", ["kill_parent", "kill_parents_group", "kill_all"])
+def test_a_job_may_signal_its_own_processes_only(job: str) -> None:
+    assert "which the method did not start" in only_costs_itself((job,)).reason
+    (child,) = outcome(("own_child",))
+    assert result(child) == -9
+
+
+def test_an_isolated_job_has_a_process_that_nobody_has_after_it() -> None:
+    first, second = outcome(("process",), ("process",))
+    assert result(first) == result(second)
+    jobs = [("process",), ("process",)]
+    events: list[Event] = []
+    run_jobs(jobs, "backend_jobs:work", workers=1, on_event=events.append, isolated=lambda job: True)
+    pids = [event.result for event in events if isinstance(event, Finished)]
+    assert len(set(pids)) == 2
+
+
+def test_one_worker_is_kept_until_an_isolated_job() -> None:
+    worker = OneWorker("backend_jobs:work", isolated=lambda job: len(job) > 1)
+    first, second = (worker.run(("process",)) for _ in range(2))
+    assert result(first) == result(second)
+    assert result(worker.run(("double", 2))) == 4
+    third = worker.run(("process",))
+    assert result(third) != result(first)
+    worker.close()
+    assert _gone(result(first))
+    assert _gone(result(third))
+
+
+def test_a_killed_fork_server_is_replaced() -> None:
+    (first,) = outcome(("double", 1))
+    servers = [child for child in psutil.Process().children() if any("forkserver" in word for word in child.cmdline())]
+    assert len(servers) == 1
+    servers[0].kill()
+    (second,) = outcome(("double", 2))
+    assert (result(first), result(second)) == (2, 4)
+
+
+def test_the_fork_server_does_not_touch_cuda() -> None:
+    code = """
+import torch
+def touched(*_): raise SystemExit("CUDA was touched: no forked worker could use it")
+for name in ("is_available", "device_count", "_lazy_init", "init"):
+    setattr(torch.cuda, name, touched)
+import lrbench.preload
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from lrbench.backends import run_jobs\n"
+        "run_jobs([('double', 4)], 'backend_jobs:work', workers=1, on_event=lambda e: print(getattr(e, 'result', '')))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("\n8\n", "")
+
+
 def test_work_that_cannot_be_imported_fails_every_job() -> None:
     events: list[Event] = []
     run_jobs([1, 2], "no_such_module:work", workers=1, on_event=events.append)
@@ -238,14 +344,14 @@ def test_an_error_in_the_callback_ends_the_run_and_the_workers() -> None:
     assert _workers() == []
 
 
-@pytest.mark.parametrize("job", ["spin", "sleep"])
+@pytest.mark.parametrize("job", ["spin", "sleep", "stubborn"])
 def test_workers_die_with_their_parent(tmp_path: Path, job: str) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         textwrap.dedent(f"""
         from lrbench.backends import run_jobs
         if __name__ == "__main__":
-            jobs = [("{job}",) if "{job}" == "spin" else ("sleep", 60.0)] * 2
+            jobs = [("sleep", 60.0) if "{job}" == "sleep" else ("{job}",)] * 2
             run_jobs(jobs, "backend_jobs:work", workers=2, on_event=lambda event: print("started", flush=True))
         """)
     )
@@ -268,8 +374,14 @@ def test_describe_is_bounded() -> None:
 
 
 def _workers() -> list[psutil.Process]:
-    """The worker processes of this one (its other child is the resource tracker of multiprocessing)."""
-    return [child for child in psutil.Process().children() if any("spawn_main" in word for word in child.cmdline())]
+    """The worker processes of this one: children of the fork server, and for a moment zombies."""
+    return [
+        worker
+        for child in psutil.Process().children()
+        if any("forkserver" in word for word in child.cmdline())
+        for worker in child.children()
+        if worker.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 def _gone(pid: int) -> bool:

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from lrbench.cli import main
 from lrbench.store import Store
@@ -68,51 +67,6 @@ def test_list_is_fast_and_loads_nothing_heavy() -> None:
 def test_importing_loads_no_torch(what: str) -> None:
     code = f"import sys, {what}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("run --suite quik", "unknown suite 'quik': did you mean quick?"),
-        ("run --task nose/0.3", "unknown task 'nose/0.3': did you mean noise/0.3"),
-        ("run --method topk_sea", "unknown method 'topk_sea': did you mean topk_sae"),
-        ("run --method missing.py", "missing.py"),
-        ("run --seeds 0", "seeds=0: expected at least 1"),
-        ("run --seeds -2", "seeds=-2: expected at least 1"),
-        ("run --seeds two", "--seeds"),
-        ("run --workers 0", "workers=0: expected a number above 0"),
-        ("run --timeout 0", "timeout=0: expected a number above 0"),
-        ("run --memory nan", "memory=nan: expected a number above 0"),
-        ("run --device cuda", "no CUDA device"),
-        ("run --device tpu", "unknown device 'tpu': expected auto, cpu or cuda"),
-        ("run --out FILE", "FILE is a file"),
-        ("run --out FILE/below", "cannot write to the folder FILE/below: Not a directory"),
-        ("run --colour red", "--colour"),
-        ("list task", "task"),
-        ("list", "argument"),
-        ("fly", "fly"),
-        ("leaderboard missing", "missing"),
-        ("leaderboard FILE", "FILE"),
-        ("leaderboard . --output .", "folder"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: str,
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    Path("FILE").touch()
-    assert main(arguments.split()) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.startswith("error: ")
-    assert message in err
-    assert os.listdir() == ["FILE"]
 
 
 def test_help_and_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:

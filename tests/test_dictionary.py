@@ -132,7 +132,11 @@ FILES: list[tuple[str, Any, str]] = [
     ("empty", lambda path: path.touch(), "cannot be read as a dictionary"),
     ("text", lambda path: path.write_text("W_enc: 1"), "cannot be read as a dictionary"),
     ("foreign", lambda path: save_file(weights(), path), "holds 'no lrbench format'"),
-    ("newer", lambda path: write(path, metadata={"format": "lrbench.dictionary/2"}), "holds 'lrbench.dictionary/2', expected"),
+    (
+        "newer",
+        lambda path: write(path, metadata={"format": "lrbench.dictionary/2"}),
+        "holds 'lrbench.dictionary/2', expected",
+    ),
     ("no W_dec", lambda path: write(path, drop="W_dec"), "lacks 'W_dec'"),
     ("no pair", lambda path: write(path, drop="pair"), "lacks 'pair'"),
     ("no activation", lambda path: write(path, drop="activation"), "lacks 'activation'"),
@@ -142,7 +146,11 @@ FILES: list[tuple[str, Any, str]] = [
     ("strange activation", lambda path: write(path, metadata={"activation": "gelu"}), "unknown activation 'gelu'"),
     ("strange pair", lambda path: write(path, metadata={"pair": "pear"}), "pair='pear'"),
     ("wrong shape", lambda path: write(path, b_enc=torch.zeros(4)), "b_enc: expected 5 floats"),
-    ("wrong dtype", lambda path: write(path, W_enc=torch.zeros(5, 3, dtype=torch.int64)), "W_enc: expected a float matrix"),
+    (
+        "wrong dtype",
+        lambda path: write(path, W_enc=torch.zeros(5, 3, dtype=torch.int64)),
+        "W_enc: expected a float matrix",
+    ),
 ]
 
 
@@ -162,7 +170,7 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (4, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(LrbenchError, match="cut.safetensors"):
+        with pytest.raises(LrbenchError, match=r"cut\.safetensors"):
             Dictionary.load(path)
 
 

@@ -146,6 +146,12 @@ def test_parents_are_recorded_in_a_hierarchy(tmp_path: Path) -> None:
         ("return None", "fit returned NoneType, expected lrbench.Dictionary"),
         ("w[0, 0] = float('nan')", "NaN or infinite weights"),
         ("return lrbench.Dictionary(w[:, 1:], None, w, None, ReLU())", "a dictionary with (d_in, d_out) = "),
+        (
+            "w = w.double()",
+            "fit returned W_enc as torch.float64, expected torch.float32 as the data: end with .float()",
+        ),
+        ("return lrbench.Dictionary(w, w[:, 0].half(), w, None, ReLU())", "fit returned b_enc as torch.float16"),
+        ("view.sites[0][3, 4] = 5", "fit changed its view: head() shows the data itself, clone before writing"),
         ("return lrbench.Dictionary(w, None, w, None, ReLU(), 'transcoder')", "declares 'autoencoder'"),
         ("return lrbench.Dictionary(wide, None, wide, None, ReLU())", "latents, the budget allows"),
         (
@@ -224,6 +230,26 @@ def test_one_worker_and_two_give_equal_records(tmp_path: Path) -> None:
     assert [json.dumps(record.content()) for record in Store(tmp_path / "1").read()[0]] == [
         json.dumps(record.content()) for record in Store(tmp_path / "2").read()[0]
     ]
+
+
+def test_a_file_that_changes_during_a_run_fails_instead_of_counting_under_the_old_hash(tmp_path: Path) -> None:
+    later = tmp_path / "later.py"
+    first = method_file(tmp_path, "first", f"open({str(later)!r}, 'a').write('# edited')")
+    method_file(tmp_path, "later")
+    summary = run("smoke", TASKS[:1], [first, str(later)], out=tmp_path / "out", workers=1)
+    assert [record.status for record in summary.records] == ["ok", "failed"]
+    assert summary.records[1].reason == (
+        "LrbenchError: later, or code it rests on, has changed since the run was planned: run again"
+    )
+    again = run("smoke", TASKS[:1], [str(later)], out=tmp_path / "out", workers=1)
+    assert [record.status for record in again.records] == ["ok"]
+
+
+def test_a_method_that_was_edited_within_the_second_runs_as_it_is_now(tmp_path: Path) -> None:
+    records = [only_record(f"w = {factor} * w; w[0] = {factor}", tmp_path) for factor in (1, 2)]
+    assert records[0].source_hash != records[1].source_hash
+    assert records[0].scores != records[1].scores
+    assert not (tmp_path / "__pycache__").exists()
 
 
 def test_limits_cost_one_cell(tmp_path: Path) -> None:

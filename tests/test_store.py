@@ -63,6 +63,23 @@ def test_a_second_write_replaces_and_leaves_no_litter(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_what_a_killed_run_left_is_ignored_and_swept_once_it_is_old(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.write(make()).parent
+    old, young = (folder / f".pca.seed{seed}.json.{seed}.tmp" for seed in (0, 1))
+    foreign = folder / "notes.tmp"
+    for path in (old, young, foreign):
+        path.write_text('{"schema_version": 1, "ta')
+    for path in (old, foreign):
+        os.utime(path, (0, 0))
+    assert store.read() == ([make()], [])
+    store.prepare()
+    assert not old.exists()
+    assert young.exists()  # another run may be writing it
+    assert foreign.exists()
+    assert store.read() == ([make()], [])
+
+
 def test_readers_never_see_half_a_record(tmp_path: Path) -> None:
     store, stop = Store(tmp_path), threading.Event()
     store.write(make())

@@ -112,7 +112,9 @@ def test_equal_laws_have_equal_hashes() -> None:
 
 def test_the_hash_is_the_same_in_another_process() -> None:
     code = "from lrbench.structure import *; print(WorldSpec(6, (4, 3), rate=0.3, interference=0.6, noise=0.1).hash(3))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
+    )
     assert run.stdout.strip() == SPEC.hash(3)
 
 

@@ -44,14 +44,18 @@ def test_interference_is_signed(worlds: dict[str, World]) -> None:
 
 
 def test_an_interference_out_of_reach_says_how_far_it_came() -> None:
-    with pytest.raises(LrbenchError, match=r"M=0\.01 was not reached with n=24 .* came down to 0\.\d+; ask for") as caught:
+    with pytest.raises(
+        LrbenchError, match=r"M=0\.01 was not reached with n=24 .* came down to 0\.\d+; ask for"
+    ) as caught:
         World(WorldSpec(24, (4,), interference=0.01))
     reached = float(str(caught.value).split("came down to ")[1].split(";")[0])
     assert 0.3 < reached < 1.0  # 24 directions in 4 dimensions cannot come much closer to orthogonal
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_features_are_active_at_their_rates(law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]) -> None:
+def test_features_are_active_at_their_rates(
+    law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]
+) -> None:
     rates = torch.tensor(specs[law].rates, dtype=torch.float64)
     deviation = (active[law].mean(0) - rates) / (rates * (1 - rates) / N_SAMPLES).sqrt()
     assert deviation.abs().max() < 4.5, f"{deviation.abs().max():.1f} standard deviations from spec.rates"
@@ -73,7 +77,9 @@ def test_rates_follow_from_the_law(specs: dict[str, WorldSpec]) -> None:
 
 
 @pytest.mark.parametrize("law", TREES)
-def test_a_parent_is_active_whenever_a_child_is(law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]) -> None:
+def test_a_parent_is_active_whenever_a_child_is(
+    law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]
+) -> None:
     for child, parent in enumerate(specs[law].parents):
         if parent >= 0:
             assert active[law][:, child].sum() > 0
@@ -81,7 +87,9 @@ def test_a_parent_is_active_whenever_a_child_is(law: str, specs: dict[str, World
 
 
 @pytest.mark.parametrize("law", TREES)
-def test_siblings_exclude_each_other_where_they_should(law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]) -> None:
+def test_siblings_exclude_each_other_where_they_should(
+    law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]
+) -> None:
     for children in specs[law].children.values():
         together = active[law][:, children].sum(1)
         if "overlapping" not in law:
@@ -95,7 +103,9 @@ def test_siblings_exclude_each_other_where_they_should(law: str, specs: dict[str
         assert share == pytest.approx(given**2, abs=0.02)
 
 
-def test_groups_are_correlated_within_and_not_across(specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]) -> None:
+def test_groups_are_correlated_within_and_not_across(
+    specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]
+) -> None:
     correlation = torch.corrcoef(active["groups"].T)
     rate, cohesion = 0.05, 0.6
     inside = (cohesion - rate) / (1 - rate)  # P(both) = rate * cohesion
@@ -105,7 +115,9 @@ def test_groups_are_correlated_within_and_not_across(specs: dict[str, WorldSpec]
 
 
 @pytest.mark.parametrize("law", ["independent", "zipf"])
-def test_independent_features_meet_by_chance_only(law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]) -> None:
+def test_independent_features_meet_by_chance_only(
+    law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]
+) -> None:
     rates = torch.tensor(specs[law].rates, dtype=torch.float64)
     chance = rates.outer(rates)
     deviation = (active[law].T @ active[law] / N_SAMPLES - chance) / (chance * (1 - chance) / N_SAMPLES).sqrt()
@@ -144,7 +156,9 @@ def test_represent_is_x_times_the_directions(law: str, worlds: dict[str, World])
         for row, index, value in zip(features.rows, features.indices, features.values, strict=True):
             slow[row] += value * directions[index]
         assert torch.allclose(world.represent(features, site), slow, atol=1e-5)
-        assert torch.allclose(world.represent(features, site), features.dense(world.spec.n_features) @ directions, atol=1e-5)
+        assert torch.allclose(
+            world.represent(features, site), features.dense(world.spec.n_features) @ directions, atol=1e-5
+        )
 
 
 def test_a_sample_is_sorted_without_duplicates_and_may_be_empty(worlds: dict[str, World]) -> None:
@@ -160,7 +174,10 @@ def test_a_sample_is_sorted_without_duplicates_and_may_be_empty(worlds: dict[str
 
 def test_streams_are_endless_reproducible_and_differ(worlds: dict[str, World], specs: dict[str, WorldSpec]) -> None:
     def first(world: World, stream: str = "data") -> list[Any]:
-        return [(f.indices.tolist(), f.values.tolist(), f.offsets.tolist()) for f, _ in zip(world.stream(50, stream), range(5), strict=False)]
+        return [
+            (f.indices.tolist(), f.values.tolist(), f.offsets.tolist())
+            for f, _ in zip(world.stream(50, stream), range(5), strict=False)
+        ]
 
     here, again = first(worlds["independent"]), first(World(specs["independent"], seed=0))
     assert here == again
@@ -176,7 +193,11 @@ def test_noise_has_its_length_and_is_fresh_at_every_site_and_place(specs: dict[s
     world = World(replace(specs["independent"], dims=(64, 64), noise=0.3), seed=0)
     features = world.sample(2000)
     clean = [features.represent(directions) for directions in world.directions]
-    noise = {(site, index): world.represent(features, site, "data", index) - clean[site] for site in (0, 1) for index in (0, 1)}
+    noise = {
+        (site, index): world.represent(features, site, "data", index) - clean[site]
+        for site in (0, 1)
+        for index in (0, 1)
+    }
     for one in noise.values():
         assert one.norm(dim=1).mean() == pytest.approx(0.3, rel=0.02)
         assert one.pow(2).sum(1).mean() == pytest.approx(0.09, rel=0.02)
@@ -202,7 +223,9 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "structure", [None, Groups(4, 0.5), Hierarchy((3,), 0.01, 0.5), Hierarchy((3, 2), 0.01, 0.5, exclusive=False)], ids=str
+    "structure",
+    [None, Groups(4, 0.5), Hierarchy((3,), 0.01, 0.5), Hierarchy((3, 2), 0.01, 0.5, exclusive=False)],
+    ids=str,
 )
 def test_sampling_never_makes_a_batch_by_features_matrix(structure: Groups | Hierarchy | None) -> None:
     law = {} if structure is None else {"structure": structure}

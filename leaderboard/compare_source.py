@@ -1,0 +1,124 @@
+"""Where the two sides of a comparison come from: a results folder, or a git revision that holds one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrbench.errors import LrbenchError
+from lrbench.record import Record
+from lrbench.store import Store
+
+DEFAULT_FOLDER = "results"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes
+    ----------
+    name
+        What the person typed.
+    records
+        All records found.
+    set_aside
+        Files that are none: (name, why).
+    missing
+        Why there is no such side, empty when there is.
+    """
+
+    name: str
+    records: tuple[Record, ...]
+    set_aside: tuple[tuple[str, str], ...] = ()
+    missing: str = ""
+
+
+class NotThere(LrbenchError):
+    """What was named is neither a folder nor a git revision that holds one."""
+
+
+class _GitRefusesError(Exception):
+    """Git said no; the message is its reason."""
+
+
+def read_side(name: str) -> Side:
+    """Read the records that a name stands for.
+
+    Parameters
+    ----------
+    name
+        A folder; or ``REV:PATH``, the folder PATH (from the repository's root) at a git revision, in the repository
+        of the current folder; or ``REV``, which means ``REV:results``.
+
+    Raises
+    ------
+    NotThere
+        When there is neither such a folder nor such a revision.
+    LrbenchError
+        When the name is a file.
+    """
+    if Path(name).exists():
+        return _from_folder(name, Path(name))
+    revision, colon, path = name.partition(":")
+    path = path.strip("/") if colon else DEFAULT_FOLDER
+    try:
+        _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    except _GitRefusesError as error:
+        raise NotThere(f"{name} is neither a results folder nor a git revision of this repository ({error})") from None
+    try:
+        listing = _git("ls-tree", "-r", "-z", "--end-of-options", f"{revision}:{path}")
+    except _GitRefusesError:
+        raise NotThere(f"the git revision {revision} holds no folder {path}: name another {revision}:FOLDER") from None
+    with tempfile.TemporaryDirectory() as folder:
+        _write_files(listing, Path(folder))
+        return _from_folder(name, Path(folder))
+
+
+def read_base(name: str) -> Side:
+    """Like `read_side`, but a base that is not there is no error: a side without records that says why."""
+    try:
+        return read_side(name)
+    except NotThere as error:
+        return Side(name, (), missing=str(error))
+
+
+def _from_folder(name: str, folder: Path) -> Side:
+    records, problems = Store(folder).read()
+    aside = tuple(
+        (problem.path.relative_to(folder).as_posix(), problem.reason.replace(f"{folder}/", "")) for problem in problems
+    )
+    return Side(name, tuple(records), aside)
+
+
+def _write_files(listing: bytes, folder: Path) -> None:
+    """Write the JSON files of a ``git ls-tree -r -z`` as they were committed, without touching any working tree."""
+    files = []
+    for entry in listing.split(b"\0")[:-1]:
+        facts, _, name = entry.partition(b"\t")
+        mode, _, blob = facts.split(b" ")
+        if mode.startswith(b"100") and name.endswith(b".json"):  # no links, no submodules
+            files.append((blob, folder / os.fsdecode(name)))
+    contents = _git("cat-file", "--batch", given=b"".join(blob + b"\n" for blob, _ in files))
+    at = 0
+    for _, path in files:
+        start = contents.index(b"\n", at) + 1  # behind the header "HASH blob SIZE"
+        at = start + int(contents[at:start].split(b" ")[2])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents[start:at])
+        at += 1
+
+
+def _git(*arguments: str, given: bytes = b"") -> bytes:
+    """What git says about the current folder's repository; raises `_GitRefusesError` with git's reason."""
+    try:
+        done = subprocess.run(["git", *arguments], input=given, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise _GitRefusesError("git is not installed") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise _GitRefusesError(f"git: {lines[-1] if lines else done.returncode}")
+    return done.stdout

@@ -1,0 +1,1 @@
+"""What a training step does with latents, dense or active only."""

@@ -1,0 +1,20 @@
+"""Trains on what is meant for a look."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lrbench import Dictionary, Method, TrainView
+from lrbench.activation import ReLU
+
+
+@dataclass(frozen=True)
+class Broken(Method):
+    def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
+        w = torch.randn(view.budget.n_latents, view.d_in, generator=torch.Generator().manual_seed(seed))
+        for _ in range(10):
+            w[0] += view.head(4096)[0].mean(0)
+        return Dictionary(w, None, w, None, ReLU())
+
+
+METHOD = Broken()

@@ -1,0 +1,21 @@
+"""Goes through the batches twice."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lrbench import Dictionary, Method, TrainView
+from lrbench.activation import ReLU
+
+
+@dataclass(frozen=True)
+class Broken(Method):
+    def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
+        w = torch.randn(view.budget.n_latents, view.d_in, generator=torch.Generator().manual_seed(seed))
+        for _ in range(2):
+            for x, _target in view.batches():
+                w[0] += x.mean(0)
+        return Dictionary(w, None, w, None, ReLU())
+
+
+METHOD = Broken()

@@ -1,0 +1,17 @@
+"""The decorator is forgotten: lr is a plain class attribute that no record holds."""
+
+import torch
+
+from lrbench import Dictionary, Method, TrainView
+from lrbench.activation import ReLU
+
+
+class Broken(Method):
+    lr: float = 1e-3
+
+    def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
+        w = torch.randn(view.budget.n_latents, view.d_in, generator=torch.Generator().manual_seed(seed))
+        return Dictionary(w, None, w, None, ReLU())
+
+
+METHOD = Broken()

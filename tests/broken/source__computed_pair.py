@@ -1,0 +1,19 @@
+"""The pair is computed, so the catalogue cannot read it."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lrbench import Dictionary, Method, TrainView
+from lrbench.activation import ReLU
+
+
+@dataclass(frozen=True)
+class Broken(Method):
+    def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
+        w = torch.randn(view.budget.n_latents, view.d_in, generator=torch.Generator().manual_seed(seed))
+        return Dictionary(w, None, w, None, ReLU(), self.pair)
+
+
+SITES = "crosscoder"
+METHOD = Broken(pair=SITES)

@@ -1,0 +1,15 @@
+"""Returns complex numbers."""
+
+import torch
+
+import lrbench
+from lrbench.activation import ReLU
+
+
+class Hostile(lrbench.Method):
+    def fit(self, view, seed=0):
+        w = torch.randn(view.budget.n_latents, view.d_in, dtype=torch.complex64)
+        return lrbench.Dictionary(w, None, w, None, ReLU())
+
+
+METHOD = Hostile()

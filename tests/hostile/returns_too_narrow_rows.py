@@ -1,0 +1,15 @@
+"""Returns rows that are one number short."""
+
+import torch
+
+import lrbench
+from lrbench.activation import ReLU
+
+
+class Hostile(lrbench.Method):
+    def fit(self, view, seed=0):
+        w = torch.randn(view.budget.n_latents, view.d_in - 1)
+        return lrbench.Dictionary(w, None, w, None, ReLU())
+
+
+METHOD = Hostile()

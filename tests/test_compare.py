@@ -1,0 +1,572 @@
+"""`lrbench compare`: its test against scipy's, what it must not swallow, its exit codes, and how often it is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from scipy.stats import ttest_1samp
+
+from lrbench.cli import main
+from lrbench.leaderboard.compare import DEFAULT_METRICS, Change, Comparison, compare
+from lrbench.leaderboard.compare_report import as_json, as_markdown, as_text
+from lrbench.leaderboard.compare_source import NotThere, Side, read_side
+from lrbench.leaderboard.paired import holm, paired_test
+from lrbench.metric_table import METRICS
+from lrbench.record import Provenance, Record, Timing
+from lrbench.store import Store
+
+ROOT = Path(__file__).parent.parent
+WORKFLOW = ROOT / "examples" / "ci" / "github-actions.yml"
+TASKS = ("a/x", "b/y", "c/z")
+JITTER = {(task, seed): 0.001 * (i + 2 * seed) for i, task in enumerate(TASKS) for seed in (0, 1)}
+
+
+def record(method: str = "m", task: str = "a/x", seed: int = 0, status: str = "ok", **changes: Any) -> Record:
+    scores = {"headline": 0.8, "f1": 0.7, "fvu": 0.2, "absorption": None} | changes.pop("scores", {})
+    fields: dict[str, Any] = {
+        "task": task, "family": task.split("/")[0], "suite": "quick", "seed": seed, "task_hash": f"hash {task}",
+        "world_hash": "w", "method": method, "pair": "autoencoder", "kind": "sdl", "source_hash": "one",
+        "status": status, "reason": None if status == "ok" else "ValueError: a | b",
+        "scores": scores if status == "ok" else {},
+        "provenance": Provenance(lrbench="0", python="3", platform="p", packages={}, commit=None, dirty=None, device="cpu"),
+        "timing": Timing(seconds=1.0, finished="2025-01-01T00:00:00+00:00"),
+    }  # fmt: skip
+    return Record(**(fields | changes))
+
+
+def run(
+    methods: Sequence[str] = ("m", "n"), tasks: Sequence[str] = TASKS, seeds: Sequence[int] = (0, 1)
+) -> list[Record]:
+    return [record(method, task, seed) for method in methods for task in tasks for seed in seeds]
+
+
+def shifted(records: list[Record], metric: str, by: float, method: str = "m", jitter: float = 1.0) -> list[Record]:
+    """The same run, one method's metric moved by a bit more or less than `by`."""
+    moved = []
+    for old in records:
+        new = old.scores[metric] + by + jitter * JITTER[old.task, old.seed] if old.method == method else None
+        moved.append(old if new is None else old.model_copy(update={"scores": {**old.scores, metric: new}}))
+    return moved
+
+
+def change(comparison: Comparison, method: str, metric: str) -> Change:
+    (found,) = [c for c in comparison.changes if (c.method, c.metric) == (method, metric)]
+    return found
+
+
+def notes(comparison: Comparison) -> dict[str, list[tuple[str, str, int]]]:
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for note in comparison.notes:
+        found.setdefault(note.kind, []).append((note.method, note.reason, len(note.cells)))
+    return found
+
+
+# the test
+
+
+def test_paired_test_with_one_task_is_scipys_t_test() -> None:
+    values = [-0.03, -0.01, -0.04, 0.005, -0.02]
+    result = paired_test({"t": values})
+    assert result.effect == pytest.approx(-0.019)
+    assert result.p_below == pytest.approx(ttest_1samp(values, 0, alternative="less").pvalue)
+    assert result.p_above == pytest.approx(ttest_1samp(values, 0, alternative="greater").pvalue)
+
+
+def test_tasks_that_differ_are_no_noise() -> None:
+    result = paired_test({"a": [-0.30, -0.31], "b": [0.0, 0.001], "c": [0.0, 0.0], "d": [0.001, 0.0]})
+    assert result.by_task["a"] == pytest.approx(-0.305)
+    assert result.effect == pytest.approx((-0.305 + 0.0005 + 0 + 0.0005) / 4)
+    # squares 5e-5 + 5e-7 + 0 + 5e-7 over 4 degrees of freedom; error sqrt(1.275e-5 * 4 * 1/2) / 4; t = 60
+    assert result.p_below is not None
+    assert 0 < result.p_below < 1e-6
+    flat = [value for pair in ([-0.30, -0.31], [0.0, 0.001], [0.0, 0.0], [0.001, 0.0]) for value in pair]
+    assert ttest_1samp(flat, 0, alternative="less").pvalue > 0.05
+
+
+def test_paired_test_knows_when_it_cannot_tell() -> None:
+    assert paired_test({"a": [-0.5], "b": [-0.5], "c": [-0.5], "d": [-0.5]}).p_below is None
+    assert paired_test({"a": [-0.5, -0.4], "b": [-0.5, -0.4]}).p_below is None
+    assert paired_test({"a": [-0.5, -0.4], "b": [-0.5, -0.4], "c": [-0.5, -0.4]}).p_below is not None
+
+
+def test_a_change_without_noise_is_certain() -> None:
+    same = paired_test({"a": [0.0, 0.0, 0.0, 0.0]})
+    assert (same.p_below, same.p_above) == (1.0, 1.0)
+    worse = paired_test({"a": [-0.25] * 4})
+    assert (worse.p_below, worse.p_above) == (0.0, 1.0)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.5]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+# what is compared
+
+
+def test_equal_runs() -> None:
+    comparison = compare(run(), run())
+    assert (comparison.verdict, comparison.exit_code) == ("no regression", 0)
+    assert comparison.metrics == DEFAULT_METRICS
+    assert (comparison.base_cells, comparison.head_cells, comparison.compared_cells) == (12, 12, 12)
+    assert {(c.method, c.metric, c.outcome, c.tasks, c.pairs) for c in comparison.changes} == {
+        (method, metric, "unchanged", 3, 6) for method in ("m", "n") for metric in DEFAULT_METRICS
+    }
+    assert comparison.notes == ()
+
+
+@pytest.mark.parametrize("metric", [name for name, metric in METRICS.items() if metric.direction != "none"])
+def test_direction_and_tolerance_are_the_metrics(metric: str) -> None:
+    base = [r.model_copy(update={"scores": {metric: 0.5}}) for r in run()]
+    tolerance = METRICS[metric].tolerance
+    sign = -1 if METRICS[metric].direction == "higher" else 1
+    for by, outcome, code in ((3, "worse", 1), (0.5, "unchanged", 0), (-0.5, "unchanged", 0), (-3, "better", 0)):
+        comparison = compare(base, shifted(base, metric, sign * by * tolerance), [metric])
+        assert change(comparison, "m", metric).outcome == outcome
+        assert change(comparison, "n", metric).outcome == "unchanged"
+        assert comparison.exit_code == code
+        assert [c.method for c in comparison.having("worse")] == (["m"] if code else [])
+
+
+def test_an_effect_of_just_the_tolerance_is_none() -> None:
+    base = run()
+    assert compare(base, shifted(base, "headline", -0.02, jitter=0)).exit_code == 0
+    assert compare(base, shifted(base, "headline", -0.0201, jitter=0)).exit_code == 1
+
+
+def test_numbers_of_a_change_by_hand() -> None:
+    base = run(["m"], ["a/x", "b/y", "c/z"])
+    moved = {("a/x", 0): 0.5, ("a/x", 1): 0.6, ("b/y", 0): 0.8, ("b/y", 1): 0.9, ("c/z", 0): 0.7, ("c/z", 1): 0.8}
+    head = [r.model_copy(update={"scores": {"headline": moved[r.task, r.seed]}}) for r in base]
+    found = change(compare(base, head), "m", "headline")
+    assert (found.base, found.head, found.effect) == pytest.approx((0.8, 2.15 / 3, 2.15 / 3 - 0.8))
+    assert (found.worst_task, found.worst_effect, found.worst_loss) == (
+        "a/x",
+        pytest.approx(-0.25),
+        pytest.approx(0.25),
+    )
+    assert found.p == pytest.approx(paired_test({"a": [-0.3, -0.2], "b": [0, 0.1], "c": [-0.1, 0]}).p_below)
+
+
+def test_seeds_that_disagree_make_it_unclear() -> None:
+    base = run()
+    swing = {0: -0.3, 1: 0.2}
+    head = [r.model_copy(update={"scores": {"headline": 0.8 + swing[r.seed]}}) if r.method == "m" else r for r in base]
+    comparison = compare(base, head, ["headline"])
+    found = change(comparison, "m", "headline")
+    assert found.effect == pytest.approx(-0.05)
+    assert found.outcome == "unclear"
+    assert comparison.exit_code == 0
+    assert "no more than seeds differ" in as_text(comparison, Side("b", ()), Side("h", ()))
+
+
+def test_more_tests_ask_for_more_evidence() -> None:
+    base = [r.model_copy(update={"scores": {"headline": 0.8}}) for r in run()]
+    drops = {0: -0.01, 1: -0.06}
+    head = [r.model_copy(update={"scores": {"headline": 0.8 + drops[r.seed]}}) if r.method == "m" else r for r in base]
+    alone = [[r for r in side if r.method == "m"] for side in (base, head)]
+    assert change(compare(*alone), "m", "headline").p == pytest.approx(
+        change(compare(base, head), "m", "headline").p / 2
+    )
+
+
+def test_one_seed_rests_on_the_tolerance_alone_and_says_so() -> None:
+    base = run(seeds=[0])
+    comparison = compare(base, shifted(base, "headline", -0.05))
+    assert comparison.exit_code == 1
+    assert {c.p for c in comparison.changes} == {None}
+    text = as_text(comparison, Side("b", ()), Side("h", ()))
+    assert "4 scores have too few seeds for a test" in text
+    assert "untested" in text
+
+
+def test_one_task_far_off_is_shown_though_the_mean_is_within_the_tolerance() -> None:
+    tasks = [f"a/{i}" for i in range(10)]
+    base = run(["m"], tasks)
+    head = [r.model_copy(update={"scores": {"headline": 0.7, "f1": 0.7}}) if r.task == "a/3" else r for r in base]
+    comparison = compare(base, head)
+    assert comparison.exit_code == 0
+    text = as_text(comparison, Side("b", ()), Side("h", ()))
+    assert "One task far off" in text
+    assert "a/3 -0.100" in text
+
+
+# what is not
+
+
+def test_nothing_is_swallowed() -> None:
+    base = [
+        *run(["m"]),
+        record("gone"),
+        record("broken", status="failed"),
+        record("mended", status="failed"),
+        record("quiet", status="skipped"),
+        record("shy"),
+        record("m", "d/w", task_hash="old"),
+        record("m", "e/v", task_hash="old"),
+        record("half"),
+        record("edited"),
+        record("tuned", hyperparameters={"lr": 1, "k": 2}),
+    ]
+    head = [
+        *run(["m"]),
+        record("fresh"),
+        record("stillborn", status="failed"),
+        record("broken", status="failed"),
+        record("mended"),
+        record("quiet", status="skipped"),
+        record("shy", status="skipped"),
+        record("m", "d/w", task_hash="new"),
+        record("m", "e/v", task_hash="new", status="failed"),
+        record("half", scores={"f1": None}),
+        record("edited", source_hash="two"),
+        record("tuned", hyperparameters={"lr": 3, "k": 2}),
+    ]
+    comparison = compare(base, head)
+    assert comparison.exit_code == 0
+    assert comparison.compared_cells == 9
+    error = "ValueError: a | b"
+    assert notes(comparison) == {
+        "only in base": [("gone", "", 1)],
+        "only in head": [("fresh", "", 1), ("stillborn", f"failed: {error}", 1)],
+        "fails on both sides": [("broken", error, 1)],
+        "now measured": [("mended", f"before, failed: {error}", 1)],
+        "skipped on both sides": [("quiet", error, 1)],
+        "now skipped": [("shy", error, 1)],
+        "changed world": [
+            ("m", "the task d/w asks something else now", 1),
+            ("m", f"the task e/v asks something else now; now failed: {error}", 1),
+        ],
+        "value on one side": [("half", "f1 has a value in base only", 1)],
+        "changed source": [("edited", "", 1)],
+        "changed hyper-parameters": [("tuned", "lr 1 → 3", 1)],
+    }
+    sides = Side("b", tuple(base), (("x.json", "is not complete JSON"),)), Side("h", tuple(head))
+    for note in comparison.notes:
+        for render in (as_text, as_markdown, as_json):
+            text = render(comparison, *sides).replace("\\|", "|")
+            assert note.kind in text
+            assert note.method in text
+            assert note.cells[0] in text
+            assert note.reason in text
+    for render in (as_text, as_markdown, as_json):
+        assert "x.json" in render(comparison, *sides)
+
+
+@pytest.mark.parametrize("before", ["ok", "skipped"])
+def test_a_method_that_fails_where_it_did_not_is_a_regression(before: str) -> None:
+    base = [*run(), record("m", "d/w", 0, before)]
+    comparison = compare(base, [*run(), record("m", "d/w", 0, "failed")])
+    assert comparison.exit_code == 1
+    assert comparison.why == "1 cell fails that did not, of m"
+    assert notes(comparison) == {"now fails": [("m", "ValueError: a | b", 1)]}
+    page = as_markdown(comparison, Side("b", ()), Side("h", ()))
+    assert "**Fails where it did not**" in page
+    assert "d/w[m-seed0]" in page
+
+
+def test_a_task_and_a_seed_are_never_mixed_up_with_another() -> None:
+    base = [record(task="a/x", task_hash="same"), record(task="b/y", task_hash="same", scores={"headline": 0.1})]
+    comparison = compare(base, base[::-1])
+    assert [c.effect for c in comparison.changes] == [0.0, 0.0]
+    other = [r.model_copy(update={"suite": "smoke", "scores": {"headline": 0.1}}) for r in run()]
+    comparison = compare([*run(), *other], [*run(), *other])
+    assert sorted((c.suite, round(c.head, 6)) for c in comparison.changes if c.metric == "headline") == [
+        *[("quick", 0.8)] * 2,
+        *[("smoke", 0.1)] * 2,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "code", "why"),
+    [
+        ([], run(), 3, "base holds no record"),
+        (run(["x"]), run(["y"]), 3, "no method is shared: base holds x; head holds y"),
+        (run(seeds=[0]), run(seeds=[1]), 3, "no seed is shared: base holds 0; head holds 1"),
+        ([record(suite="smoke")], [record()], 3, "no suite is shared: base holds smoke; head holds quick"),
+        ([record(task_hash="old")], [record()], 3, "every task that both sides hold asks something else now"),
+        ([record(status="failed")], [record()], 3, "no cell has a value of headline, f1 on both sides"),
+        (run(), [], 4, "head holds no value of headline, f1 (no record)"),
+        ([], [], 4, "head holds no value of headline, f1 (no record)"),
+        (run(["x"]), [record(status="failed")], 4, "head holds no value of headline, f1 (1 failed)"),
+        ([record(status="failed")], [record(status="failed")], 4, "head holds no value of headline, f1 (1 failed)"),
+        (run(), [record(status="skipped")], 4, "head holds no value of headline, f1 (1 skipped)"),
+        (run(), [record(status="failed")], 1, "1 cell fails that did not, of m"),
+    ],
+)
+def test_what_cannot_be_compared(base: list[Record], head: list[Record], code: int, why: str) -> None:
+    comparison = compare(base, head)
+    assert comparison.exit_code == code
+    assert comparison.why.startswith(why)
+    for render in (as_text, as_markdown, as_json):
+        assert why in render(comparison, Side("b", ()), Side("h", ()))
+
+
+def test_a_metric_that_applies_nowhere_is_nothing_measured() -> None:
+    comparison = compare(run(), run(), ["absorption"])
+    assert (comparison.exit_code, comparison.why) == (4, "head holds no value of absorption (12 ok)")
+    assert {kind for kind in notes(comparison)} == {"no value"}
+
+
+# reports
+
+
+def test_reports_say_the_same(tmp_path: Path) -> None:
+    base = run()
+    head = shifted(shifted(base, "headline", -0.06), "f1", 0.2, method="n")
+    comparison = compare(base, head)
+    sides = Side("before", tuple(base)), Side("after", tuple(head))
+    text = as_text(comparison, *sides)
+    assert text.splitlines()[0] == "REGRESSION: 1 of 4 scores got worse"
+    assert text.index("Worse") < text.index("Better")
+    assert "12 cells compared, of 12 in base (before) and 12 in head (after), on headline, f1" in text
+    assert "2 of 4 scores within their tolerance" in text
+    page = as_markdown(comparison, *sides)
+    assert page.startswith("### ❌ lrbench: regression\n\n1 of 4 scores got worse\n")
+    assert "| m | headline (quick) | 0.800 | 0.742 | -0.058 | 0.02 |" in page
+    assert page.index("**Worse**") < page.index("<details><summary>Better (1)</summary>")
+    data = json.loads(as_json(comparison, *sides))
+    assert (data["verdict"], data["exit_code"], data["base"]["name"]) == ("regression", 1, "before")
+    assert [c["method"] for c in data["changes"] if c["outcome"] == "worse"] == ["m"]
+
+
+# the command
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    base = run()
+    runs = {
+        "base": base,
+        "same": base,
+        "worse": shifted(base, "headline", -0.06),
+        "fails": [record("m", status="failed"), *base[1:]],
+        "elsewhere": run(["other"]),
+        "allfailed": [record("other", status="failed")],
+    }
+    for name, records in runs.items():
+        for one in records:
+            Store(name).write(one)
+    Path("empty").mkdir()
+    Path("FILE").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ("base same", 0, "NO REGRESSION: none of 4 scores got worse"),
+        ("worse base", 0, "NO REGRESSION"),
+        ("base worse", 1, "REGRESSION: 1 of 4 scores got worse"),
+        ("base worse --metric f1", 0, "NO REGRESSION: none of 2 scores got worse"),
+        ("base worse --metric f1 --metric headline", 1, "REGRESSION: 1 of 4 scores got worse"),
+        ("base fails", 1, "REGRESSION: 1 cell fails that did not, of m"),
+        ("missing base", 3, "missing is neither a results folder nor a git revision"),
+        ("empty base", 3, "NOT COMPARABLE: base holds no record"),
+        ("base elsewhere", 3, "NOT COMPARABLE: no method is shared"),
+        ("base empty", 4, "NOTHING MEASURED: head holds no value of headline, f1 (no record)"),
+        ("base allfailed", 4, "NOTHING MEASURED: head holds no value of headline, f1 (1 failed)"),
+    ],
+)
+def test_exit_codes(folders: Path, capsys: pytest.CaptureFixture[str], arguments: str, code: int, says: str) -> None:
+    assert main(["compare", *arguments.split()]) == code
+    out, err = capsys.readouterr()
+    assert says in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("base", "HEAD"),
+        ("base missing", "missing is neither a results folder nor a git revision"),
+        ("base same --metric f2", "unknown metric 'f2': expected one of headline, "),
+        ("base same --metric l0", "metric 'l0' has no better direction"),
+        ("base FILE", "FILE is a file"),
+        ("FILE base", "FILE is a file"),
+        ("base same --markdown empty", "cannot write empty: Is a directory"),
+        ("base same --json FILE/below.json", "cannot write FILE/below.json: "),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    folders: Path, capsys: pytest.CaptureFixture[str], arguments: str, says: str
+) -> None:
+    assert main(["compare", *arguments.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert says in err
+
+
+def test_files_are_written_whatever_the_verdict(folders: Path) -> None:
+    for base, head, code in (("base", "worse", 1), ("missing", "base", 3), ("base", "empty", 4)):
+        files = ["--markdown", f"{code}/report.md", "--json", f"{code}/report.json"]
+        assert main(["compare", base, head, *files]) == code
+        assert Path(f"{code}/report.md").read_text().startswith("### ")
+        assert json.loads(Path(f"{code}/report.json").read_text())["exit_code"] == code
+
+
+def test_a_file_that_is_no_record_is_named(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("same/quick/broken.json").write_text("{")
+    assert main(["compare", "base", "same"]) == 0
+    assert "head: quick/broken.json" in capsys.readouterr().out
+
+
+def test_comparing_loads_neither_torch_nor_pandas(folders: Path) -> None:
+    code = "import sys; from lrbench.cli import main; main(['compare', 'base', 'worse']);"
+    code += "print([name for name in ('torch', 'pandas', 'matplotlib', 'scipy.stats') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# git
+
+
+def git(*arguments: str, cwd: Path | str = ".") -> str:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=cwd, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_git_revision_is_read_without_a_checkout(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    git("init")
+    shutil.copytree("base", "results")
+    Path("results/quick/a ü.json").write_text("{")
+    Path("results/link.json").symlink_to("quick/a ü.json")
+    git("add", "results")
+    git("commit", "-m", "one")
+    git("tag", "v1")
+    shutil.rmtree("results")
+    shutil.copytree("worse", "nested/deep")
+    git("add", "--all", "results", "nested")
+    git("commit", "-m", "two")
+    shutil.rmtree("nested")
+    before = git("status", "--porcelain")
+
+    side = read_side("v1")
+    assert list(side.records) == Store("base").read()[0]
+    assert side.set_aside == (("quick/a ü.json", "is not complete JSON: truncated or foreign"),)
+    for arguments, code in (
+        ("v1 same", 0),
+        ("v1:results same", 0),
+        ("v1 HEAD:nested/deep", 1),
+        ("v1 HEAD:nested/deep/", 1),
+        ("HEAD~1 same", 0),
+        ("HEAD same", 3),
+        ("base HEAD", 2),
+        ("base v2", 2),
+        ("v2 base", 3),
+    ):
+        assert main(["compare", *arguments.split()]) == code, arguments
+    captured = capsys.readouterr()
+    assert "the git revision HEAD holds no folder results" in captured.out
+    assert "the git revision HEAD holds no folder results" in captured.err
+    assert git("status", "--porcelain") == before
+
+
+def test_without_git_there_are_folders_only(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert len(read_side("base").records) == 12
+    with pytest.raises(NotThere, match="git is not installed"):
+        read_side("HEAD")
+
+
+# the example for CI
+
+
+def steps() -> dict[str, str]:
+    workflow = YAML(typ="safe").load(WORKFLOW.read_text())
+    return {
+        step["name"]: step["run"] for step in workflow["jobs"]["measure"]["steps"] if {"name", "run"} <= step.keys()
+    }
+
+
+def test_workflow_follows_githubs_schema(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    done = subprocess.run([*command, str(WORKFLOW)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    broken = tmp_path / "broken.yml"
+    broken.write_text(WORKFLOW.read_text().replace("runs-on: ubuntu-latest", "runs: ubuntu-latest"))
+    assert subprocess.run([*command, str(broken)], capture_output=True).returncode == 1
+
+
+def test_workflow_steps_keep_records_and_compare_with_them(folders: Path) -> None:
+    git("init", "--bare", "origin.git")
+    git("clone", "origin.git", "clone")
+    clone = folders / "clone"
+    (clone / "code.py").touch()
+    (clone / ".gitignore").write_text("results/\n")
+    git("add", "--all", cwd=clone)
+    git("commit", "-m", "code", cwd=clone)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "GITHUB_STEP_SUMMARY": str(folders / "summary.md"),
+        "GITHUB_SHA": "abc",
+    }
+
+    def step(name: str, records: str) -> int:
+        shutil.rmtree(clone / "results", ignore_errors=True)
+        shutil.copytree(records, clone / "results")
+        command = ["bash", "-e", "-c", steps()[name]]
+        return subprocess.run(command, cwd=clone, env=environment, capture_output=True).returncode
+
+    assert step("Compare with main's records", "same") == 0  # main has none yet, which is no failure
+    assert "not comparable" in (clone / "report.md").read_text()
+    assert step("Keep the records as main's", "base") == 0
+    assert git("ls-tree", "--name-only", "lrbench-records", cwd="origin.git") == "results"
+    git("checkout", "--force", "-B", "main", cwd=clone)
+    assert step("Compare with main's records", "same") == 0
+    assert "### ✅ lrbench: no regression" in (folders / "summary.md").read_text()
+    assert step("Compare with main's records", "worse") == 1
+    assert step("Compare with main's records", "empty") == 4
+
+
+# how often it is wrong
+
+
+@pytest.fixture(scope="module")
+def simulation() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("compare_simulation", ROOT / "benchmarks" / "compare_simulation.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_seed_noise_is_red_in_at_most_one_of_twenty(simulation: ModuleType) -> None:
+    assert simulation.red_share(simulation.load_noise(), "training", 1000, DEFAULT_METRICS) <= 0.05
+
+
+def test_a_drop_of_three_tolerances_is_red_in_99_of_100(simulation: ModuleType) -> None:
+    noise = simulation.load_noise()
+    shares = [simulation.red_share(noise, "training", 500, DEFAULT_METRICS, drop_in=name) for name in DEFAULT_METRICS]
+    assert sum(shares) / 2 >= 0.99
+
+
+def test_the_page_shows_the_simulation(simulation: ModuleType) -> None:
+    page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    table = page.partition(simulation.BEGIN)[2].partition(simulation.END)[0]
+    assert table.startswith(
+        f"1000 pairs of runs in each cell: {len(simulation.load_noise())} methods, 10 tasks, 2 seeds."
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "%" in line]
+    by_case = {(row[0], row[1]): [float(cell.removesuffix("%")) for cell in row[2:]] for row in rows}
+    default = ", ".join(DEFAULT_METRICS)
+    assert by_case["nothing", default][0] <= 5
+    for name in DEFAULT_METRICS:
+        assert by_case[f"{name}, three tolerances, every task", default][0] >= 99

@@ -1,0 +1,14 @@
+"""Every method of the catalogue, anchored twins included, keeps the contract that `lrbench check` tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from lrbench.check import check_method
+from lrbench.registry import MethodInfo, method_catalogue
+
+
+@pytest.mark.parametrize("info", method_catalogue(), ids=lambda info: info.name)
+def test_conforms(info: MethodInfo) -> None:
+    broken = [f"{v.check}: {v.status} {v.reason}" for v in check_method(info) if v.status != "ok"]
+    assert not broken, "\n".join(broken)

@@ -1,0 +1,171 @@
+"""Every task of the catalogue: it builds, a view has its shapes, and the headline runs from random (0) to the truth (1)."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import lrbench
+from lrbench.errors import LrbenchError, UnknownName
+from lrbench.metrics import floor_score, score
+from lrbench.pairing import PAIRS
+from lrbench.registry import select_tasks, suites, task_catalogue
+from lrbench.task import SUITES, Scale, Task, family
+
+NAMES = [info.name for info in task_catalogue()]
+FAMILIES = {  # as the project's first issue names them
+    "superposition": {"0.80x", "1.04x", "1.17x", "1.30x", "1.43x", "1.56x", "1.69x", "1.82x", "2.00x", "4.00x"},
+    "interference": {"0.05", "0.1", "0.2", "0.5"},
+    "sparsity": {"0.005", "0.01", "0.05", "0.1"},
+    "frequency": {"zipf0.5", "zipf1.0"},
+    "correlation": {"0.2", "0.5", "0.8"},
+    "noise": {"0.1", "0.3", "1.0"},
+    "hierarchy": {"depth2-exclusive", "depth2-overlapping", "depth3-exclusive", "depth3-overlapping"},
+    "absorption": {"rare", "even", "dominant"},
+}
+
+
+def test_the_families_and_their_levels_are_all_there() -> None:
+    found: dict[str, set[str]] = {}
+    for name in NAMES:
+        found.setdefault(name.split("/")[0], set()).add(name.split("/")[1])
+    assert found == FAMILIES
+    assert all(info.summary.endswith(".") and info.family == info.name.split("/")[0] for info in task_catalogue())
+
+
+def test_every_suite_asks_every_family_and_standard_asks_everything() -> None:
+    assert [suite.name for suite in suites()] == ["smoke", "quick", "standard"]
+    for suite in SUITES:
+        assert {info.family for info in select_tasks(suite)} == set(FAMILIES), suite
+    assert [info.name for info in select_tasks("standard")] == NAMES
+    assert SUITES["quick"].seeds == 2
+    standard = SUITES["standard"].scale.task()
+    assert (standard.world.n_features, standard.world.dims[0], standard.n_latents, standard.n_distinct) == (
+        998,
+        768,
+        16_000,
+        100_000,
+    )
+    assert (standard.world.rate, standard.world.interference) == (0.01, 0.1)  # the paper's defaults
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_builds_and_its_view_has_its_shapes(name: str, load_task: Callable[..., Task]) -> None:
+    task = load_task(name, "smoke")
+    world, spec = task.spec.world, task.spec
+    assert world.mean_l0 > 0
+    assert max(task.world.interference) <= world.interference
+    assert len(task.world.directions) == len(world.dims) >= 2
+    shown = task.evaluation()
+    assert len(shown.indices) / len(shown) == pytest.approx(world.mean_l0, rel=0.15)
+    d = world.dims[0]
+    for pair, dims in {
+        "autoencoder": (d, d),
+        "transcoder": (d, world.dims[1]),
+        "crosscoder": (sum(world.dims),) * 2,
+    }.items():
+        view = task.view(pair)
+        inputs, targets = next(view.batches())
+        assert (view.pair, view.d_in, view.d_out) == (pair, *dims)
+        assert (inputs.shape, targets.shape) == ((spec.batch_size, dims[0]), (spec.batch_size, dims[1]))
+        assert [tuple(anchors.shape) for anchors in view.anchors] == [(spec.n_anchors, dim) for dim in dims]
+        assert bool(torch.isfinite(inputs).all() and torch.isfinite(targets).all())
+        assert len(view.head(10**9)[0]) == spec.n_distinct
+    assert view.budget.l0 - 1 < world.mean_l0 <= view.budget.l0
+    assert spec.n_samples >= spec.n_distinct
+    assert spec.n_latents >= world.n_features or name == "superposition/4.00x"
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_headline_runs_from_random_to_the_truth(name: str, pair: str, load_task: Callable[..., Task]) -> None:
+    task = load_task(name, "smoke")
+    truth = score(lrbench.load_method("truth").fit(task.view(pair), task.seed), task)
+    random = score(lrbench.load_method("random").fit(task.view(pair), task.seed), task)
+    assert truth["headline"] == pytest.approx(1.0, abs=1e-6)
+    assert random["headline"] == pytest.approx(0.0, abs=1e-6)
+    assert random["matched_dec"] == floor_score(task, pair) < 0.75
+    assert truth["f1"] > random["f1"]
+    without_hierarchy = {"absorption", "recall_alone", "recall_with_child"}
+    expected = set() if task.spec.world.children else without_hierarchy
+    assert {metric for metric, value in truth.items() if math.isnan(value)} == expected
+    assert {metric for metric, value in random.items() if math.isnan(value)} == expected
+
+
+@pytest.mark.parametrize("name", [info.name for info in select_tasks("quick")])
+def test_what_quick_asks_builds(name: str, load_task: Callable[..., Task]) -> None:
+    task = load_task(name, "quick")
+    assert 70 <= task.spec.world.n_features <= 256
+    assert max(task.world.interference) <= task.spec.world.interference
+    truth = score(lrbench.load_method("truth").fit(task.view("autoencoder"), 0), task)
+    assert truth["headline"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_equal_hashes_mean_equal_questions(load_task: Callable[..., Task]) -> None:
+    """Tasks whose law and budget coincide at a scale (superposition/1.30x is interference/0.1) share a hash; no others do."""
+    tasks = [lrbench.load_task(name, suite) for suite in SUITES for name in NAMES]
+    by_hash: dict[str, Task] = {}
+    for task in tasks:
+        twin = by_hash.setdefault(task.hash, task)
+        assert twin.spec == task.spec, f"{twin.name} and {task.name} in {task.suite} share the hash {task.hash}"
+    assert len(by_hash) > 0.9 * len(tasks)
+    names = {(task.hash, task.world_hash, task.suite) for task in tasks}
+    assert len(names) == len(by_hash)
+    assert lrbench.load_task(NAMES[0], "quick", 0).hash == lrbench.load_task(NAMES[0], "quick", 5).hash
+    assert lrbench.load_task(NAMES[0], "quick", 0).world_hash != lrbench.load_task(NAMES[0], "quick", 5).world_hash
+
+
+def test_hashes_are_the_same_in_another_process() -> None:
+    code = "import lrbench; print(*(lrbench.load_task(n, 'quick').hash for n in %r))" % NAMES  # noqa: UP031 (braces inside)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [lrbench.load_task(name, "quick").hash for name in NAMES]
+
+
+def test_seeds_are_other_worlds_and_with_seed_is_load_task(load_task: Callable[..., Task]) -> None:
+    one, other = load_task("noise/0.3", "smoke", 0), load_task("noise/0.3", "smoke", 1)
+    assert not torch.equal(one.world.directions[0], other.world.directions[0])
+    assert one.evaluation().indices.tolist() != other.evaluation().indices.tolist()
+    moved = one.with_seed(1)
+    assert torch.equal(moved.world.directions[0], other.world.directions[0])
+    assert torch.equal(moved.anchors, other.anchors)
+    assert torch.equal(moved.view().sites[0], other.view().sites[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("superposition/1.3x",), UnknownName, r"did you mean .*superposition/1\.30x"),
+        (("superposition",), UnknownName, "unknown task 'superposition'"),
+        (("superposition/1.30x", "quik"), UnknownName, "unknown suite 'quik': did you mean quick"),
+        (("superposition/1.30x", "quick", -1), LrbenchError, "seed=-1: expected a whole number >= 0"),
+        (("superposition/1.30x", "quick", True), LrbenchError, "seed=True"),
+    ],
+)
+def test_unknown_names_and_bad_seeds_are_refused(arguments: tuple[object, ...], error: type, message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        lrbench.load_task(*arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_family_is_declared_by_its_function() -> None:
+    @family(levels={"few": 10, "many": 20}, quick=("few",))
+    def crowd(n: int, scale: Scale) -> object:
+        """How many."""
+        return scale.task(n_features=n)
+
+    assert (crowd.name, crowd.summary) == ("crowd", "How many.")
+    assert crowd.task("many", "smoke", 2).spec.world.n_features == 20
+    assert crowd.in_suite("few", "quick")
+    assert not crowd.in_suite("many", "quick")
+    assert crowd.in_suite("many", "standard")
+    with pytest.raises(UnknownName, match="crowd/none"):
+        crowd.task("none")
+    with pytest.raises(LrbenchError, match="'lots' is not a level; expected some of few, many"):
+        family(levels={"few": 1, "many": 2}, quick=("lots",))
+    with pytest.raises(UnknownName, match="unknown suite 'fast'"):
+        family(levels={"few": 1}, fast=("few",))
