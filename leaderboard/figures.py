@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 METHOD_COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22"]
 BASELINE_COLOURS = ["#1b9e77", "#d95f02", "#7570b3", "#e6ab02", "#a6761d", "#e7298a", "#66a61e"]
 REFERENCE_COLOUR = "#555555"
+STRETCH = 0.005
+SCORE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 WIDE_RATIO = 20  # L0 values further apart than this need a logarithmic axis
 
 
@@ -65,6 +67,7 @@ def recovery_figure(board: Board) -> Figure:
 def l0_figure(board: Board) -> Figure:
     """Score against L0, one point a method; anchored twins are hollow and tied to their plain method."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     styles = _styles(board)
     points = board.standings.dropna(subset=["headline", "l0"]).set_index("method")
@@ -79,10 +82,14 @@ def l0_figure(board: Board) -> Figure:
             ends = [point["l0"], twin["l0"]], [point["headline"], twin["headline"]]
             axes.plot(*ends, color=style["color"], linewidth=1.0, zorder=2)
     _scale_l0(axes, list(points["l0"]))
-    low = min([0.0, *points["headline"]])
-    axes.set(xlabel="L0: mean number of active latents a sample", ylabel="score", ylim=(low - 0.05, 1.05))
+    low = min([0.0, *points["headline"]]) - 0.1
+    axes.set_yscale("function", functions=(_stretched, _unstretched))
+    axes.set(xlabel="L0: mean number of active latents a sample", ylabel="score", ylim=(low, 1.001), yticks=SCORE_TICKS)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _tidy(axes)
-    places = _spread([(y - low + 0.05) / (1.1 - low) for y in points["headline"]], gap=0.93 / max(len(points), 12))
+    bottom, top = _stretched(low), _stretched(1.001)
+    heights = [(_stretched(score) - bottom) / (top - bottom) for score in points["headline"]]
+    places = _spread(heights, gap=0.93 / max(len(points), 12))
     for (method, point), place in zip(points.iterrows(), places, strict=True):
         colour = styles[str(method)]["color"]
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.45, "shrinkA": 0, "shrinkB": 3}
@@ -97,6 +104,17 @@ def l0_figure(board: Board) -> Figure:
             arrowprops={**leader, "relpos": (0, 0.5)},
         )
     return figure
+
+
+def _stretched(score: Any) -> Any:
+    """Give the scores close to 1, where good methods differ, as much room as the rest: a logarithm of what is missing."""
+    import numpy as np
+
+    return -np.log10(1.0 + STRETCH - np.minimum(score, 1.0 + 0.9 * STRETCH))
+
+
+def _unstretched(height: Any) -> Any:
+    return 1.0 + STRETCH - 10.0**-height
 
 
 def _styles(board: Board) -> dict[str, dict[str, Any]]:

@@ -172,7 +172,7 @@ def _figures(files: Mapping[str, str]) -> str:
         "*Recovery against the threshold, mean over the tasks that count; dashed: anchored, dotted: baselines,"
         " dash-dotted: references, grey line: τ = 0.95.*\n\n"
         f"![Score against L0]({files['l0']})\n\n"
-        "*Score against L0; hollow: anchored, tied to its plain twin, squares: baselines, diamonds: references.*\n"
+        "*Score (scale stretched towards 1) against L0; hollow: anchored, tied to its plain twin, squares: baselines, diamonds: references.*\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -125,12 +126,7 @@ def leaderboard_command(
         page = write_leaderboard(folder, target)
     except OSError as error:
         raise LrbenchError(f"cannot write {error.filename}: {error.strerror}") from error
-    lines = page.read_text(encoding="utf-8").splitlines()
-    start = next((number for number, line in enumerate(lines) if line.startswith("|")), len(lines))
-    for line in lines[start : start + 12]:
-        if not line.startswith("|"):
-            break
-        print(line)
+    print(_standings(page.read_text(encoding="utf-8")))
     print(f"\npage     {page}\nfigures  {page.parent / 'figures'}")
 
 
@@ -248,6 +244,15 @@ def _report(summary: Summary, out: Path, seconds: float) -> str:
     if len(causes) > CAUSES_SHOWN:
         lines.append(f"and {len(causes) - CAUSES_SHOWN} more reasons, see the records")
     return "\n".join(lines)
+
+
+def _standings(page: str) -> str:
+    """Return the page's first table for a terminal: every method, without the columns that only paper has room for."""
+    lines = itertools.dropwhile(lambda line: not line.startswith("|"), page.splitlines())
+    table = [line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: line.startswith("|"), lines)]
+    kept = [number for number, heading in enumerate(table[0]) if heading not in ("twin", "pair")]
+    plain = str.maketrans("", "", "*`")
+    return _table([[row[number].translate(plain) for number in kept] for row in [table[0], *table[2:]]])
 
 
 def _table(rows: list[list[str]]) -> str:

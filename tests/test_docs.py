@@ -142,7 +142,8 @@ def test_numbers_on_the_references() -> None:
 
 
 def span(values: list[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}"
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def test_numbers_on_directions() -> None:

@@ -35,7 +35,7 @@ def record(method: str, task: str, seed: int, headline: float | None = 0.5, **ch
         "source_hash": "one", "status": status, "scores": scores if status == "ok" else {},
         "reason": None if status == "ok" else "ValueError: a | b",
         "curves": {"threshold": [0.0, 0.5, 1.0], "recovery_dec": [1.0, 0.5, 0.0], "recovery_enc": [1.0, 0.2, 0.0]},
-        "world": {"n_features": 128, "dims": "96", "extreme_sparsity": seed == 0},
+        "world": {"n_features": 128, "dim": 96, "extreme_sparsity": seed == 0},
         "provenance": Provenance(lrbench="0.1.0", python="3.11", platform="Linux", packages={"torch": "2.8"},
                                  commit="abc", dirty=False, device="cpu"),
         "timing": Timing(seconds=2.0, finished=finished),

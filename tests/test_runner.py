@@ -150,7 +150,7 @@ def test_parents_are_recorded_in_a_hierarchy(tmp_path: Path) -> None:
             "w = w.double()",
             "fit returned W_enc as torch.float64, expected torch.float32 as the data: end with .float()",
         ),
-        ("return lrbench.Dictionary(w, w[:, 0].half(), w, None, ReLU())", "fit returned b_enc as torch.float16"),
+        ("return lrbench.Dictionary(w, w[:, 0].half(), w, None, ReLU())", "weights of torch.float16, torch.float32"),
         ("view.sites[0][3, 4] = 5", "fit changed its view: head() shows the data itself, clone before writing"),
         ("return lrbench.Dictionary(w, None, w, None, ReLU(), 'transcoder')", "declares 'autoencoder'"),
         ("return lrbench.Dictionary(wide, None, wide, None, ReLU())", "latents, the budget allows"),

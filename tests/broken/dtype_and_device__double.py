@@ -11,8 +11,8 @@ from lrbench.activation import ReLU
 @dataclass(frozen=True)
 class Broken(Method):
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
-        w = torch.randn(view.budget.n_latents, view.d_in, generator=torch.Generator().manual_seed(seed))
-        return Dictionary(w.double(), None, w, None, ReLU())
+        w = torch.randn(view.budget.n_latents, view.d_in, generator=torch.Generator().manual_seed(seed)).double()
+        return Dictionary(w, None, w, None, ReLU())
 
 
 METHOD = Broken()
