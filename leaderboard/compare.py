@@ -15,6 +15,7 @@ from lrbench.record import Record
 
 DEFAULT_METRICS = ("headline", "f1")  # finds the directions, detects the features: the two scores against the truth
 ALPHA = 0.05  # the chance of any false alarm in a whole comparison
+FAR = 2.0  # tolerances that one task has to lose to be pointed out
 SLACK = 1e-9  # an effect of just the tolerance is none, whatever its last bit says
 
 Verdict = Literal["no regression", "regression", "not comparable", "nothing measured"]
@@ -61,8 +62,9 @@ class Change:
         The metric's: an effect up to this is none.
     tasks, pairs
         Number of tasks, and of (task, seed) pairs.
-    worst_task, worst_effect
-        The task with the greatest loss, or the least gain, and head − base there.
+    worst_task, worst_effect, worst_stands_out
+        The task with the greatest loss, or the least gain; head − base there; and whether that is a loss of more than
+        `FAR` tolerances that a rough test does not put down to seeds. It never makes a run red.
     p
         Holm-adjusted one-sided p-value in the effect's direction; None where the seeds are too few to test, and the
         outcome rests on the tolerance alone.
@@ -81,13 +83,9 @@ class Change:
     pairs: int
     worst_task: str
     worst_effect: float
+    worst_stands_out: bool
     p: float | None
     outcome: Outcome
-
-    @property
-    def worst_loss(self) -> float:
-        """By how much the worst task got worse; negative where it got better."""
-        return -self.worst_effect if METRICS[self.metric].direction == "higher" else self.worst_effect
 
 
 @dataclass(frozen=True)
@@ -232,8 +230,10 @@ def _changes(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Change, ...
         for key, tasks in groups.items()
     }
     below, above = (_adjusted(tests, side) for side in ("p_below", "p_above"))
+    level = ALPHA / max(1, sum(len(test.p_task) for test in tests.values()))
     return tuple(
-        _change(key, groups[key], test, (below if test.effect < 0 else above).get(key)) for key, test in tests.items()
+        _change(key, groups[key], test, (below if test.effect < 0 else above).get(key), level)
+        for key, test in tests.items()
     )
 
 
@@ -243,7 +243,11 @@ def _adjusted(tests: Mapping[tuple[str, str, str], Paired], side: str) -> dict[t
 
 
 def _change(
-    key: tuple[str, str, str], tasks: Mapping[str, Sequence[tuple[float, float]]], test: Paired, p: float | None
+    key: tuple[str, str, str],
+    tasks: Mapping[str, Sequence[tuple[float, float]]],
+    test: Paired,
+    p: float | None,
+    level: float,
 ) -> Change:
     metric = METRICS[key[2]]
     better = 1 if metric.direction == "higher" else -1
@@ -258,6 +262,7 @@ def _change(
     else:
         outcome = "better" if better * test.effect > 0 else "worse"
     worst = min(test.by_task, key=lambda task: better * test.by_task[task])
+    far = -better * test.by_task[worst] > FAR * metric.tolerance + SLACK
     return Change(
         *key,
         base=base,
@@ -268,6 +273,7 @@ def _change(
         pairs=test.pairs,
         worst_task=worst,
         worst_effect=test.by_task[worst],
+        worst_stands_out=far and test.p_task.get(worst, 1.0) <= level,
         p=p,
         outcome=outcome,
     )

@@ -13,7 +13,6 @@ from lrbench.leaderboard.render import number, table
 
 REPORT_VERSION = 1
 NAMES_SHOWN = 3
-FAR = 3.0  # tolerances
 SIGNS = {"no regression": "✅", "regression": "❌", "not comparable": "⚠️", "nothing measured": "⚠️"}
 CHANGES: dict[Outcome, str] = {
     "worse": "Worse",
@@ -96,25 +95,16 @@ def _sections(comparison: Comparison, base: Side, head: Side) -> list[Section]:
         [f"{name}: {path}", why] for name, side in (("base", base), ("head", head)) for path, why in side.set_aside
     ]
     found = [Section("Fails where it did not", NOTE_HEADER, failing, urgent=True)]
+    within = [change for change in comparison.having("unchanged") if change.worst_stands_out]
     for outcome, title in CHANGES.items():
         found.append(Section(title, HEADER, list(map(_row, comparison.having(outcome))), urgent=outcome == "worse"))
     found += [
-        Section(
-            "One task far off, the mean is not (not counted: seeds alone do this at times)",
-            HEADER,
-            _one_task(comparison),
-        ),
+        Section("One task stands out, the mean does not (not counted)", HEADER, list(map(_row, within))),
         Section("Not compared", NOTE_HEADER, left_out),
         Section("Compared, but good to know", NOTE_HEADER, compared),
         Section("Files set aside", ("file", "why"), files),
     ]
     return [section for section in found if section.rows]
-
-
-def _one_task(comparison: Comparison) -> list[list[str]]:
-    """Changes within the tolerance in which one task lost several of it."""
-    far = [change for change in comparison.having("unchanged") if change.worst_loss > FAR * change.tolerance]
-    return [_row(change) for change in far]
 
 
 def _row(change: Change) -> list[str]:

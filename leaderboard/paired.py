@@ -23,6 +23,8 @@ class Paired:
         Number of differences.
     p_below, p_above
         One-sided p-values against "the true effect is 0", small if it is below (above) 0; None with too few seeds.
+    p_task
+        Task → a rough one-sided p-value of its mean alone, in the direction it has; empty with too few seeds.
     """
 
     effect: float
@@ -30,6 +32,7 @@ class Paired:
     pairs: int
     p_below: float | None
     p_above: float | None
+    p_task: dict[str, float]
 
 
 def paired_test(differences: Mapping[str, Sequence[float]]) -> Paired:
@@ -51,13 +54,20 @@ def paired_test(differences: Mapping[str, Sequence[float]]) -> Paired:
     pairs = sum(map(len, differences.values()))
     freedom = pairs - len(means)
     if freedom < MIN_FREEDOM:
-        return Paired(effect, means, pairs, None, None)
-    squares = math.fsum((value - means[task]) ** 2 for task, values in differences.items() for value in values)
-    error = math.sqrt(squares / freedom * math.fsum(1 / len(v) for v in differences.values())) / len(means)
-    if error == 0.0:  # a change without noise, or none
-        return Paired(effect, means, pairs, float(effect >= 0), float(effect <= 0))
-    below, above = (float(stdtr(freedom, sign * effect / error)) for sign in (1, -1))
-    return Paired(effect, means, pairs, below, above)
+        return Paired(effect, means, pairs, None, None, {})
+
+    def p_value(distance: float, error: float) -> float:
+        """The chance of a value this far above zero; without noise there is none."""
+        return float(stdtr(freedom, -distance / error)) if error else float(distance <= 0)
+
+    squares = {task: math.fsum((v - means[task]) ** 2 for v in values) for task, values in differences.items()}
+    variance = math.fsum(squares.values()) / freedom
+    error = math.sqrt(variance * math.fsum(1 / len(v) for v in differences.values())) / len(means)
+    alone = {}
+    for task, values in differences.items():
+        own = squares[task] / (len(values) - 1) if len(values) > 1 else 0.0
+        alone[task] = p_value(abs(means[task]), math.sqrt(max(variance, own) / len(values)))
+    return Paired(effect, means, pairs, p_value(-effect, error), p_value(effect, error), alone)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

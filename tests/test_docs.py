@@ -219,3 +219,11 @@ def test_links_resolve(page: Path) -> None:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert anchor in slugs, f"{page.name} links to {target}, but there is no such heading"
+
+
+def test_the_readme_shows_every_method() -> None:
+    """Not the numbers: whoever runs `make bench` has a page of their own machine beside the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- excerpt:start -->")[2].partition("<!-- excerpt:end -->")[0]
+    shown = re.findall(r"`([a-z_]+(?:\+anchored)?)`", table)
+    assert sorted(shown) == sorted(info.name for info in method_catalogue())
