@@ -3,7 +3,7 @@
     python benchmarks/compare_simulation.py [--pairs N]
 
 Pairs of runs of the quick suite are made from the noise that ``benchmarks/compare_noise.py`` measured, and go through the comparison
-as records. The table goes into ``docs/compare.md``; ``tests/test_compare.py`` runs the same simulation.
+as records. The table goes into ``docs/compare.md``; ``tests/test_compare_command.py`` runs the same simulation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from lrbench.leaderboard.compare import DEFAULT_METRICS, compare
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
+from lrbench.registry import method_catalogue
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "compare.md"
@@ -49,14 +50,17 @@ def shares(
         In how many of its tasks it is worse; 0 for all.
     """
     rng = random.Random(f"{sort} {metrics} {drop_in} {tasks}")
+    kinds = {info.name: info.kind for info in method_catalogue()}
     blank = {
-        method: {task: _records(method, task) for task in next(iter(noise[method][sort].values()))} for method in noise
+        method: {task: _records(method, kinds[method], task) for task in noise[method][sort][metrics[0]]}
+        for method in noise
     }
+    ranked = sorted(method for method in noise if kinds[method] != "reference")
     red = noticed = 0
     for _ in range(pairs):
         base: list[Record] = []
         head: list[Record] = []
-        victim = rng.choice(sorted(noise)) if drop_in else ""
+        victim = rng.choice(ranked) if drop_in else ""
         for method in noise:
             names = sorted(blank[method])
             hit = set(rng.sample(names, tasks) if tasks else names) if method == victim else set()
@@ -97,7 +101,7 @@ def _draw(
         yield runs[:2], runs[2:]
 
 
-def _records(method: str, task: str) -> list[Record]:
+def _records(method: str, kind: str, task: str) -> list[Record]:
     where: dict[str, Any] = {"lrbench": "0", "python": "3", "platform": "p", "packages": {}}
     return [
         Record(
@@ -109,7 +113,7 @@ def _records(method: str, task: str) -> list[Record]:
             world_hash=f"{task} {seed}",
             method=method,
             pair="autoencoder",
-            kind="sdl",
+            kind=kind,
             source_hash="s",
             status="ok",
             provenance=Provenance(**where, commit=None, dirty=None, device="cpu"),

@@ -20,7 +20,7 @@ SLACK = 1e-9  # an effect of just the tolerance is none, whatever its last bit s
 
 Verdict = Literal["no regression", "regression", "not comparable", "nothing measured"]
 EXIT_CODES: dict[Verdict, int] = {"no regression": 0, "regression": 1, "not comparable": 3, "nothing measured": 4}
-Outcome = Literal["worse", "better", "unclear", "unchanged"]
+Outcome = Literal["worse", "better", "moved", "unclear", "unchanged"]
 Kind = Literal[
     "now fails",
     "fails on both sides",
@@ -69,7 +69,8 @@ class Change:
         Holm-adjusted one-sided p-value in the effect's direction; None where the seeds are too few to test, and the
         outcome rests on the tolerance alone.
     outcome
-        ``"unclear"`` is beyond the tolerance, but no more than seeds do to one another.
+        ``"unclear"`` is beyond the tolerance, but no more than seeds do to one another; ``"moved"`` is a reference's
+        change for better or worse: it tells of the scale, not of a method.
     """
 
     suite: str
@@ -220,6 +221,7 @@ def _remarks(a: Record, b: Record, metrics: Sequence[str]) -> list[tuple[Kind, s
 def _changes(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Change, ...]:
     """Every suite × method × metric, tested; the tests count together."""
     groups: dict[tuple[str, str, str], dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    references = {b.method for _, b in pairs if b.kind == "reference"}
     for a, b in pairs:
         for name in metrics:
             before, after = a.scores.get(name), b.scores.get(name)
@@ -232,7 +234,7 @@ def _changes(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Change, ...
     below, above = (_adjusted(tests, side) for side in ("p_below", "p_above"))
     level = ALPHA / max(1, sum(len(test.p_task) for test in tests.values()))
     return tuple(
-        _change(key, groups[key], test, (below if test.effect < 0 else above).get(key), level)
+        _change(key, groups[key], test, (below if test.effect < 0 else above).get(key), level, key[1] in references)
         for key, test in tests.items()
     )
 
@@ -248,6 +250,7 @@ def _change(
     test: Paired,
     p: float | None,
     level: float,
+    reference: bool,
 ) -> Change:
     metric = METRICS[key[2]]
     better = 1 if metric.direction == "higher" else -1
@@ -259,6 +262,8 @@ def _change(
         outcome: Outcome = "unchanged"
     elif p is not None and p > ALPHA:
         outcome = "unclear"
+    elif reference:
+        outcome = "moved"
     else:
         outcome = "better" if better * test.effect > 0 else "worse"
     worst = min(test.by_task, key=lambda task: better * test.by_task[task])

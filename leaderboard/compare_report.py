@@ -17,6 +17,7 @@ SIGNS = {"no regression": "✅", "regression": "❌", "not comparable": "⚠️"
 CHANGES: dict[Outcome, str] = {
     "worse": "Worse",
     "better": "Better",
+    "moved": "A reference moved, and with it the scale (not counted)",
     "unclear": "Beyond the tolerance, but no more than seeds differ (not counted)",
 }
 STILL_COMPARED: tuple[Kind, ...] = ("changed source", "changed hyper-parameters", "value on one side")
