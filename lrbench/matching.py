@@ -61,7 +61,7 @@ def match(similarities: Float[Tensor, "latent feature"], live: Tensor | None = N
     """
     n_latents, n_features = similarities.shape
     candidates = torch.arange(n_latents) if live is None else live.nonzero().flatten()
-    scores = similarities[candidates]
+    scores = similarities if len(candidates) == n_latents else similarities[candidates]
     rows, columns = linear_sum_assignment(scores.numpy(), maximize=True)
     latents = torch.full((n_features,), -1)
     found = torch.zeros(n_features)

@@ -87,7 +87,7 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
         "recovery_enc": recovery(best_enc),
         "f1": _mean(f1[feature] for feature in task.scored.tolist()),
         "fvu": activity.fvu,
-        "l0": float(activity.fires.sum()) / len(features),
+        "l0": float(firings(activity.fires).sum()) / len(features),
         "dead": 1.0 - float(activity.live.float().mean()),
         "polysemanticity": activity.polysemanticity,
         "absorption": _mean(row["recall_alone"] - row["recall_with_child"] for row in parents),
@@ -186,9 +186,14 @@ def detection_f1(
     hit = fires[features.rows, partner[active].clamp_min(0)] & (partner[active] >= 0)
     hits = torch.bincount(active[hit], minlength=n_features)
     shown = torch.bincount(active, minlength=n_features)
-    predicted = torch.where(partner >= 0, fires.sum(0)[partner.clamp_min(0)], 0)
+    predicted = torch.where(partner >= 0, firings(fires)[partner.clamp_min(0)], 0)
     f1 = 2 * hits / (shown + predicted)
     return torch.where(shown > 0, f1, torch.nan).tolist()
+
+
+def firings(fires: Bool[Tensor, "sample latent"]) -> Int[Tensor, " latent"]:
+    """Return on how many samples each latent fires; block by block, as a sum of booleans is taken over a copy in integers."""
+    return torch.stack([fires[start : start + 1024].sum(0) for start in range(0, len(fires), 1024)]).sum(0)
 
 
 def parent_recalls(
