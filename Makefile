@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: bench test clean
 
 bench: $(VENV)/.bench-installed
+	@$(BIN)/python -c "import lrbench" || { echo "lrbench is not installed in $(VENV): rm -r $(VENV) and try again"; exit 1; }
 	@$(BIN)/lrbench run --suite quick --out results; code=$$?; \
 	if [ $$code -gt 1 ]; then exit $$code; fi; \
 	$(BIN)/lrbench leaderboard results --output leaderboard/LEADERBOARD.md && \

@@ -76,6 +76,8 @@ def verdict(difference: float, half: float) -> str:
         return "too few pairs"
     if abs(difference) <= half:
         return "no clear difference"
+    if abs(difference) <= METRICS["headline"].tolerance:
+        return "the same within tolerance"
     return "better" if difference > 0 else "worse"
 
 
@@ -162,7 +164,10 @@ def _seed_notes(board: Board) -> list[str]:
     if 1 in counts:
         notes.append("With one seed there is no interval, and none is made up.")
     if 2 in counts:
-        notes.append("With two seeds the t-interval is honest but wide (t = 12.7 with one degree of freedom).")
+        notes.append(
+            "With two seeds a t-interval has one degree of freedom (t = 12.7): its width is itself mostly chance, and neither a"
+            " narrow one nor a wide one says anything about a method."
+        )
     return notes
 
 
@@ -227,8 +232,9 @@ def _anchored(board: Board) -> str:
         lines.append([f"`{row['method']}`", says, number(row["difference"]), span, str(row["pairs"])])
     return (
         "### Anchored minus plain\n\nDifference in score, each anchored twin against its plain method on the same task"
-        " and seed, hence the same world. The 95% t-interval takes each such pair as one observation, so it speaks of"
-        " these tasks, not of new ones; over many rows one in twenty excludes 0 by chance. The score leaves out the"
+        " and seed, hence the same world. The 95% t-interval takes each such pair as one observation, whatever its"
+        f" task; over many rows one in twenty excludes 0 by chance. A difference up to {METRICS['headline'].tolerance:g}, the"
+        " score's tolerance, is no effect. The score leaves out the"
         " anchored features for both.\n\n"
         + table(["method", "anchored is", "mean difference", "95% interval", "pairs"], lines)
     )

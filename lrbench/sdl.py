@@ -126,7 +126,8 @@ class SDL(Method):
                 last_fired.masked_fill_(latents.fired(), step)
                 if step + 1 in resample_at:
                     dead = step - last_fired > DEAD_AFTER * steps
-                    resample_dead(p, optimiser, dead, x, target, reconstruction, rng)
+                    own = x if self.pair == "transcoder" else None
+                    resample_dead(p, optimiser, dead, target, reconstruction, rng, own, rule.start(len(dead)))
                     last_fired.masked_fill_(dead, step)
 
 
@@ -154,28 +155,32 @@ def resample_dead(
     p: Parameters,
     optimiser: torch.optim.Adam,
     dead: Tensor,
-    x: Tensor,
     target: Tensor,
     reconstruction: Tensor,
     rng: torch.Generator,
+    inputs: Tensor | None,
+    fresh: Parameters,
 ) -> None:
     """Point dead latents at inputs that are badly reconstructed, drawn in proportion to the square of their loss.
 
     Bricken et al. 2023: the decoder row becomes the sample's direction, the encoder row the same at a fifth of the mean norm
-    of the living, the bias 0, and Adam's memory of the latent is cleared. Here the direction is that of the residual.
+    of the living, the bias 0, and Adam's memory of the latent is cleared. Here the direction is that of the residual; where
+    the encoder reads another site than the target (``inputs`` given), its row takes the sample's input. What the rule learns
+    per latent goes back to ``fresh``, its start.
     """
     rows = dead.nonzero().flatten()
     if not 0 < len(rows) < len(dead):
         return
     residual = target - reconstruction
     weights = residual.pow(2).sum(1).pow(2).cpu() + 1e-12
-    picks = torch.multinomial(weights, len(rows), replacement=True, generator=rng).to(x.device)
+    picks = torch.multinomial(weights, len(rows), replacement=True, generator=rng).to(target.device)
     scale = 0.2 * p["W_enc"][~dead].norm(dim=1).mean()
-    tied = x.shape == target.shape
     p["W_dec"][rows] = F.normalize(residual[picks], dim=1)
-    p["W_enc"][rows] = scale * F.normalize(residual[picks] if tied else x[picks], dim=1)
+    p["W_enc"][rows] = scale * F.normalize((residual if inputs is None else inputs)[picks], dim=1)
+    for name, start in fresh.items():
+        p[name][rows] = start[rows.cpu()].to(p[name])
     p["b_enc"][rows] = 0.0
-    for name in ("W_enc", "b_enc", "W_dec"):
+    for name in ("W_enc", "b_enc", "W_dec", *fresh):
         memory = optimiser.state[p[name]]
         memory["exp_avg"][rows] = 0.0
         memory["exp_avg_sq"][rows] = 0.0

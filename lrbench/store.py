@@ -16,6 +16,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from lrbench.errors import LrbenchError
+from lrbench.metric_table import METRICS
 from lrbench.record import SCHEMA_VERSION, Key, Record
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def load_records(folder: Path | str) -> pd.DataFrame:
     records, problems = store.read()
     for problem in problems:
         warnings.warn(f"set aside {problem.path}: {problem.reason}", stacklevel=2)
-    names = sorted({name for record in records for name in record.scores})
+    names = sorted({*METRICS, *(name for record in records for name in record.scores)})
     rows = [
         {name: getattr(record, name) for name in _FACTS}
         | {"device": record.provenance.device, "commit": record.provenance.commit}

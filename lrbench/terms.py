@@ -88,7 +88,7 @@ class L0:
 
 @dataclass(frozen=True)
 class GateLoss:
-    """weight · ‖ReLU(gate)‖₁ plus the error of reconstructing from the gate with a frozen decoder (Rajamanoharan et al. 2024a)."""
+    """weight · ‖ReLU(gate)‖₁, plus (unweighted) the error of reconstructing from the gate with a frozen decoder (Rajamanoharan et al. 2024a)."""
 
     weight: float = 0.1
     name = "gate"

@@ -38,7 +38,7 @@ class Budget:
     l0: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainView:
     """The observed data of a task, for one way of pairing its sites.
 
@@ -65,6 +65,10 @@ class TrainView:
 
     def __post_init__(self) -> None:
         pair_sites(self.pair, len(self.sites))  # raises where they do not fit
+
+    def __repr__(self) -> str:
+        shape = f"{self.pair}, {self.d_in} -> {self.d_out}, {len(self.sites[0])} samples"
+        return f"TrainView({shape}, {len(self.anchor_sites[0])} anchors, {self.budget})"
 
     def paired(self, pair: str) -> TrainView:
         """Return the same data for another pairing."""

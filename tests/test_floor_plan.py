@@ -56,7 +56,7 @@ ONLY = {
     "matching": {"errors"},
     "engine": {"engine"},
     "record": {"errors"},
-    "store": {"errors", "record"},
+    "store": {"errors", "metric_table", "record"},
     "lookup": {"errors"},
     "worker": set(),
     "backends": {"errors", "worker"},

@@ -168,7 +168,8 @@ def test_anchored_minus_plain_is_paired_over_tasks_and_seeds() -> None:
 @pytest.mark.parametrize(
     ("difference", "half", "expected"),
     [(0.2, 0.1, "better"), (-0.2, 0.1, "worse"), (0.1, 0.2, "no clear difference"), (0.0, 0.0, "no clear difference"),
-     (0.2, math.nan, "too few pairs")],
+     (0.2, math.nan, "too few pairs"), (0.01, 0.001, "the same within tolerance"),
+     (-0.03, 0.001, "worse")],
 )  # fmt: skip
 def test_verdict(difference: float, half: float, expected: str) -> None:
     assert verdict(difference, half) == expected

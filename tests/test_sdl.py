@@ -201,7 +201,7 @@ def test_resampling_revives_dead_latents(task: Task) -> None:
 
 def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
     rng = torch.Generator().manual_seed(0)
-    shapes = {"W_enc": (6, 4), "b_enc": (6,), "W_dec": (6, 4), "b_dec": (4,)}
+    shapes = {"W_enc": (6, 4), "b_enc": (6,), "W_dec": (6, 4), "b_dec": (4,), "log_threshold": (6,)}
     p = {name: torch.randn(shape, generator=rng).requires_grad_() for name, shape in shapes.items()}
     optimiser = torch.optim.Adam(list(p.values()), lr=0.1)
     sum(tensor.pow(2).sum() for tensor in p.values()).backward()  # type: ignore[union-attr]
@@ -212,13 +212,14 @@ def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
     reconstruction[17] -= torch.tensor([0.0, 5.0, 0.0, 0.0])  # the one sample with an error
     dead = torch.tensor([False, True, False, False, True, False])
     with torch.no_grad():
-        resample_dead(p, optimiser, dead, x, x, reconstruction, rng)
+        resample_dead(p, optimiser, dead, x, reconstruction, rng, None, {"log_threshold": torch.zeros(6)})
     scale = 0.2 * before["W_enc"][~dead].norm(dim=1).mean()
     for row in (1, 4):
         assert p["W_dec"][row].tolist() == [0.0, 1.0, 0.0, 0.0]
         assert torch.allclose(p["W_enc"][row], scale * torch.tensor([0.0, 1.0, 0.0, 0.0]))
         assert p["b_enc"][row] == 0.0
-    for name in ("W_enc", "b_enc", "W_dec"):
+        assert p["log_threshold"][row] == 0.0
+    for name in ("W_enc", "b_enc", "W_dec", "log_threshold"):
         assert torch.equal(p[name][~dead], before[name][~dead])
         memory = optimiser.state[p[name]]
         assert not memory["exp_avg"][dead].any()
@@ -227,8 +228,13 @@ def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
     for none_or_all in (torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)):
         unchanged = {name: tensor.detach().clone() for name, tensor in p.items()}
         with torch.no_grad():
-            resample_dead(p, optimiser, none_or_all, x, x, reconstruction, rng)
+            resample_dead(p, optimiser, none_or_all, x, reconstruction, rng, None, {})
         assert all(torch.equal(p[name], unchanged[name]) for name in shapes)
+    inputs = torch.randn(50, 4, generator=rng)  # a transcoder's encoder reads another site
+    with torch.no_grad():
+        resample_dead(p, optimiser, dead, x, reconstruction, rng, inputs, {})
+    assert p["W_dec"][1].tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert float(torch.cosine_similarity(p["W_enc"][1].detach(), inputs[17], dim=0)) == pytest.approx(1.0)
 
 
 def test_a_view_of_another_pair_is_paired_anew(task: Task) -> None:
