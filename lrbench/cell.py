@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
-from math import isfinite, isnan
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from lrbench.errors import LrbenchError, NotApplicable
-from lrbench.record import Key, ParentRecall, Provenance, Record, Timing, cell_id
+from lrbench.record import Key, ParentRecall, Provenance, Record, Timing, cell_id, recordable
 from lrbench.registry import is_file, load_method, load_task, source_hash
 from lrbench.worker import describe
 
@@ -141,16 +141,11 @@ def attempt(cell: Cell, began: float) -> Record:
 def _plain(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     """The hyper-parameters, or an error before hours of training if a record cannot hold them."""
     for name, value in hyperparameters.items():
-        items = value if isinstance(value, (list, tuple)) else [value]
-        if not all(_recordable(item) for item in items):
+        if not recordable(value):
             raise LrbenchError(
                 f"hyper-parameter {name}={value!r}: expected a finite number, a string or a list of them"
             )
     return hyperparameters
-
-
-def _recordable(value: object) -> bool:
-    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and isfinite(value))
 
 
 def _known(value: float) -> float | None:

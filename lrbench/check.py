@@ -6,18 +6,18 @@ A check is a small function of a `Subject`: it returns what it saw, or raises `B
 from __future__ import annotations
 
 import inspect
-import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
+from lrbench.record import recordable
 from lrbench.registry import MethodInfo
 from lrbench.sdl import SDL
 from lrbench.subject import ROWS, Subject, bits, one_thread
@@ -119,7 +119,7 @@ def _hyperparameters(subject: Subject) -> str:
     if missing:
         raise Breach(f"hyperparameters() leaves out the field {missing[0]!r}: records must hold every field")
     for name, value in values.items():
-        if not _recordable(value):
+        if not recordable(value):
             raise Breach(
                 f"{name}={value!r} cannot be recorded: expected a finite number, a string, None or a list of them"
             )
@@ -267,14 +267,6 @@ def _attributes(method: Method) -> set[str]:
         if "ClassVar" not in str(annotation)
     }
     return declared | set(vars(method))
-
-
-def _recordable(value: Any) -> bool:
-    items = value if isinstance(value, list | tuple) else [value]
-    return all(
-        item is None or isinstance(item, bool | int | str) or (isinstance(item, float) and math.isfinite(item))
-        for item in items
-    )
 
 
 def _weights(dictionary: Dictionary) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -98,6 +99,15 @@ class Record(_Frozen):
     def content(self) -> dict[str, Any]:
         """All that must be equal between two runs of the same thing: everything but ``timing`` and ``provenance``."""
         return self.model_dump(mode="json", exclude={"timing", "provenance"})
+
+
+def recordable(value: object) -> bool:
+    """Whether a hyper-parameter can be written down: None, a truth value, a finite number, a string, or a list of them."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return all(
+        item is None or isinstance(item, (bool, int, str)) or (isinstance(item, float) and isfinite(item))
+        for item in items
+    )
 
 
 def cell_id(key: Key) -> str:
