@@ -1,10 +1,12 @@
 # make bench   the quick suite and its leaderboard, in minutes; a second call runs nothing again
+# make traps   training that starts in the minima of the theory: a section of the same page, in minutes
+# make falsify the theory's predictions against trained dictionaries: docs/falsification.md, in minutes
 # make test    the test suite, with the type checker and the linter
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test clean
+.PHONY: bench traps falsify test clean
 
 bench: $(VENV)/.bench-installed
 	@$(BIN)/python -c "import lrbench" || { echo "lrbench is not installed in $(VENV): rm -r $(VENV) and try again"; exit 1; }
@@ -12,6 +14,14 @@ bench: $(VENV)/.bench-installed
 	if [ $$code -gt 1 ]; then exit $$code; fi; \
 	$(BIN)/lrbench leaderboard results --output leaderboard/LEADERBOARD.md && \
 	echo "records  results/quick" && exit $$code
+
+traps: $(VENV)/.bench-installed
+	@$(BIN)/lrbench run --suite quick --task 'traps/*' --out results; code=$$?; \
+	if [ $$code -gt 1 ]; then exit $$code; fi; \
+	$(BIN)/lrbench leaderboard results --output leaderboard/LEADERBOARD.md && exit $$code
+
+falsify: $(VENV)/.bench-installed
+	@$(BIN)/lrbench falsify --suite quick --out docs/falsification.md
 
 test: $(VENV)/.test-installed
 	@$(BIN)/python -m pytest

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-from lrbench.registry import load_task, method_catalogue, select_methods, select_tasks
+from lrbench.registry import load_task, methods_for, select_methods, select_tasks
 from lrbench.store import Store
 
 DATA = Path(__file__).parent.parent / "tests" / "data" / "quick_noise.json"
@@ -35,11 +35,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     data = json.loads(DATA.read_text()) if DATA.exists() else {}
-    data = {info.name: data.get(info.name, {}) for info in method_catalogue()}
+    data = {info.name: data.get(info.name, {}) for info in methods_for()}
     for method, scores in recorded(arguments.records).items():
         data[method]["seeds"] = scores
     save(data)
-    for info in select_methods(arguments.methods):
+    for info in select_methods(arguments.methods) if arguments.methods else methods_for():
         data[info.name]["training"] = trained(info.name, arguments.workers)
         save(data)
         print(info.name, flush=True)

@@ -55,6 +55,8 @@ class Board:
         One row a task: what the records say about its worlds.
     commit
         The commit that every record was made at, None if they differ or had uncommitted changes.
+    traps
+        The cells of the families that start in a trap, which stand in no other table; one row a record, with ``escape``.
     gaps, set_aside
         Cells without a score; records left out because they do not compare with the others: (record's name, why).
     """
@@ -68,6 +70,7 @@ class Board:
     anchored: pd.DataFrame
     curves: pd.DataFrame
     worlds: pd.DataFrame
+    traps: pd.DataFrame
     gaps: tuple[Gap, ...]
     set_aside: tuple[tuple[str, str], ...]
     provenance: tuple[tuple[str, str], ...]
@@ -106,8 +109,11 @@ def natural(name: str) -> list[tuple[int, float, str]]:
 
 def _board(suite: str, records: list[Record]) -> Board:
     kept, set_aside = _comparable(records)
-    cells = _cells(kept)
-    tasks = tuple(sorted(cells["task"].unique(), key=natural))
+    cells, traps = _apart(_cells(kept))
+    tasks, trap_tasks = (tuple(sorted(part["task"].unique(), key=natural)) for part in (cells, traps))
+    gaps = _gaps(cells, list(cells["method"].unique()), tasks)
+    if trap_tasks != tasks:
+        gaps += _gaps(traps, list(traps["method"].unique()), trap_tasks)
     standings, counted = _standings(cells)
     order = list(standings["method"])
     sources = {(record.provenance.commit, record.provenance.dirty) for record in kept}
@@ -121,8 +127,9 @@ def _board(suite: str, records: list[Record]) -> Board:
         absorption=_absorption(cells, order),
         anchored=_anchored(cells, order),
         curves=_curves(kept, counted),
-        worlds=_worlds(kept, tasks),
-        gaps=_gaps(cells, order, tasks),
+        worlds=_worlds(kept, tuple(dict.fromkeys(tasks + trap_tasks))),
+        traps=traps,
+        gaps=gaps,
         set_aside=set_aside,
         provenance=_provenance(kept),
         commit=None if dirty else commit,
@@ -159,6 +166,16 @@ def _cells(records: list[Record]) -> pd.DataFrame:
         rows.append({**facts, "world": record.world_hash, "reason": reason, "seconds": seconds, **scores})
     frame: pd.DataFrame = pd.DataFrame(rows).astype({name: float for name in [*METRICS, "seconds"]})
     return frame
+
+
+def _apart(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the cells that are ranked and those of trap families, which ask something that does not average with the rest.
+
+    A family is one of traps if any of its records has an escape. Where nothing but traps was run, they are ranked as well.
+    """
+    families = cells.loc[cells["escape"].notna(), "family"].unique()
+    trapped = cells["family"].isin(families)
+    return cells if trapped.all() else cells[~trapped], cells[trapped]
 
 
 def _standings(cells: pd.DataFrame) -> tuple[pd.DataFrame, set[tuple[str, str]]]:

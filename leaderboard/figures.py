@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrbench.leaderboard.compile import ANCHORED, Board
+from lrbench.leaderboard.traps import heat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def save_figures(board: Board, folder: Path) -> dict[str, str]:
     Returns
     -------
     dict
-        ``"recovery"`` and ``"l0"`` → path of the file relative to the folder's parent, where the page lies.
+        ``"recovery"``, ``"l0"`` and, where there are traps, ``"traps"`` → path of the file relative to the folder's parent, where the page lies.
     """
     import matplotlib.style
 
@@ -35,7 +36,9 @@ def save_figures(board: Board, folder: Path) -> dict[str, str]:
     files = {}
     # default style: a user's own matplotlibrc must not change the bytes; the salt makes the ids inside the SVG repeat
     with matplotlib.style.context(["default", {"svg.hashsalt": "lrbench", "font.size": 8}]):
-        for name, draw in (("recovery", recovery_figure), ("l0", l0_figure)):
+        drawn = {"recovery": recovery_figure, "l0": l0_figure}
+        drawn |= {} if board.traps.empty else {"traps": trap_figure}
+        for name, draw in drawn.items():
             file = folder / f"{board.suite}-{name}.svg"
             nothing = {"Date": None, "Creator": None}
             draw(board).savefig(file, format="svg", bbox_inches="tight", metadata=nothing)
@@ -103,6 +106,31 @@ def l0_figure(board: Board) -> Figure:
             color=colour,
             arrowprops={**leader, "relpos": (0, 0.5)},
         )
+    return figure
+
+
+def trap_figure(board: Board) -> Figure:
+    """A heat map of the escape: methods by traps, the own starts between lines."""
+    from matplotlib.figure import Figure
+
+    methods, columns, values = heat(board)
+    figure = Figure(figsize=(1.6 + 0.85 * len(columns), 1.0 + 0.2 * len(methods)), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(methods)), methods, fontsize=7)
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            if not math.isnan(value):
+                colour = "white" if value < 0.6 else "black"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+    for column, name in enumerate(columns):
+        if name.startswith("own"):
+            for edge in (column - 0.5, column + 0.5):
+                axes.axvline(edge, color="white", linewidth=2)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(picture, ax=axes, label="escape: share of the trapped features recovered", shrink=0.8)
     return figure
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrbench.leaderboard.compile import ABSORPTION_METRICS, ANCHORED, Board
+from lrbench.leaderboard.traps import escapes, is_control, level_of, trap_columns
 from lrbench.metric_table import METRICS
 
 if TYPE_CHECKING:
@@ -39,12 +40,13 @@ def render(
     problems
         Files that the store could not use: (name, why).
     figures
-        Suite → ``"recovery"`` and ``"l0"`` → path of the figure relative to the page.
+        Suite → ``"recovery"``, ``"l0"`` and, where there are traps, ``"traps"`` → path of the figure relative to the page.
     """
     parts = [INTRO]
     for board in boards:
         parts.append(f"## Suite `{board.suite}`\n\n{_size(board)}\n")
-        parts += [_headline(board), _figures(figures[board.suite]), _absorption(board), _anchored(board)]
+        parts += [_headline(board), _figures(figures[board.suite])]
+        parts += [_traps(board, figures[board.suite].get("traps")), _absorption(board), _anchored(board)]
         parts += [_families(board), _worlds(board), _gaps(board), _set_aside(board), _provenance(board)]
     if problems:
         rows = [[f"`{name}`", why] for name, why in problems]
@@ -91,6 +93,8 @@ def _plural(count: int, noun: str) -> str:
 
 def _size(board: Board) -> str:
     sizes = [_plural(len(own), noun) for own, noun in ((board.tasks, "task"), (board.seeds, "seed"))]
+    if not board.traps.empty:
+        sizes.append(f"and {_plural(board.traps['method'].nunique(), 'method')} in traps")
     lost = [f"{sum(len(g.cells) for g in board.gaps if g.status == status)} {status}" for status in LOST]
     return f"{_plural(len(board.standings), 'method')} on {', '.join(sizes)}; cells {', '.join(lost)}."
 
@@ -238,6 +242,43 @@ def _anchored(board: Board) -> str:
         " anchored features for both.\n\n"
         + table(["method", "anchored is", "mean difference", "95% interval", "pairs"], lines)
     )
+
+
+def _traps(board: Board, figure: str | None) -> str:
+    if board.traps.empty:
+        return ""
+    shown, columns = escapes(board.traps), trap_columns(board.traps)
+    rows = []
+    for method, own in shown.groupby("method", sort=False):
+        texts = dict(zip(own["task"], map(with_interval, own["mean"], own["half"]), strict=True))
+        rows.append([f"`{method}`", *(f"*{texts[task]}*" if is_control(task) else texts[task] for task in columns)])
+    heads = [f"*{level_of(task)}*" if is_control(task) else level_of(task) for task in columns]
+    notes = [_ways_out(shown[shown["task"] == task], level_of(task)) for task in columns if not is_control(task)]
+    alone = set(board.traps["task"]) == set(board.tasks)
+    return (
+        "### Traps\n\nTraining starts in a constructed minimum, and the **escape** is the share of the features trapped there that"
+        " have a latent of their own at the end (↑; 0 at the start, 1 for the truth), ± as above. The *own start* columns, in"
+        " italics, are the same share in the same worlds when the same method starts where it always does. "
+        + (
+            "No other task was run, so the standings rest on these.\n\n"
+            if alone
+            else "They count in no other table.\n\n"
+        )
+        + table(["method", *heads], rows, left=1)
+        + "\n"
+        + "".join(f"* {line}\n" for line in notes if line)
+        + (f"\n![Escape by method and trap]({figure})\n" if figure else "")
+    )
+
+
+def _ways_out(shown: pd.DataFrame, trap: str) -> str:
+    """Say how many methods get out of a trap, and how far the best of them gets."""
+    means = shown["mean"].dropna().tolist()
+    if not means:
+        return ""
+    out = sum(mean > 0.5 for mean in means)
+    most = f"the most that one frees is {number(max(means))}"
+    return f"{trap}: {out} of {_plural(len(means), 'method')} free more than half of the features, {most}."
 
 
 def _worlds(board: Board) -> str:

@@ -5,8 +5,12 @@ Importing this package loads no torch; names are fetched from their modules when
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# OpenMP reads this when torch loads it: threads that wait by spinning would keep a core from the engine's kernels.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from lrbench import activation as activation

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lrbench.errors import LrbenchError, NotApplicable
 from lrbench.record import Key, ParentRecall, Provenance, Record, Timing, cell_id, recordable
-from lrbench.registry import is_file, load_method, load_task, source_hash
+from lrbench.registry import load_method, load_task
+from lrbench.source import is_file, source_hash
 from lrbench.worker import describe
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Cell:
     """One method on one task with one seed: all that a worker needs, and all that decides whether it is done.
 
-    ``source`` and ``task_source`` are what `load_method` and `load_task` take.
+    ``source`` and ``task_source`` are what `load_method` and `load_task` take; ``threads`` is what its worker may use.
     """
 
     task: str
@@ -41,6 +42,7 @@ class Cell:
     kind: str
     source_hash: str
     provenance: Provenance
+    threads: int = 1
 
     @property
     def key(self) -> Key:
@@ -93,7 +95,7 @@ def attempt(cell: Cell, began: float) -> Record:
     from lrbench.metrics import evaluate
 
     device = cell.provenance.device
-    _reset_process(cell.seed)
+    _reset_process(cell)
     task = _cached_task(cell.task_source, cell.suite, cell.seed)
     if (task.hash, task.world_hash) != (cell.task_hash, cell.world_hash):
         raise LrbenchError(f"the task {cell.task} has changed since the run was planned: run again")
@@ -114,8 +116,9 @@ def attempt(cell: Cell, began: float) -> Record:
     if view.fingerprint() != given:
         raise LrbenchError("fit changed its view: head() shows the data itself, clone before writing")
     guard.check()
-    _reset_process(cell.seed)
-    dictionary = _checked(fitted, cell, view)
+    _reset_process(cell)
+    dictionary, n_samples = _checked(fitted, cell, view), view.budget.n_samples
+    del view, fitted  # at the paper's scale the training data are a good part of the memory
     result = evaluate(dictionary, task)
     return make_record(
         cell,
@@ -134,7 +137,7 @@ def attempt(cell: Cell, began: float) -> Record:
         ],
         world=_facts(task),
         train_seconds=train_seconds,
-        samples_per_second=view.budget.n_samples / train_seconds if cell.kind == "sdl" else None,
+        samples_per_second=n_samples / train_seconds if cell.kind == "sdl" else None,
     )
 
 
@@ -177,18 +180,18 @@ def _checked(fitted: object, cell: Cell, view: TrainView) -> Dictionary:
     return fitted
 
 
-def _reset_process(seed: int) -> None:
+def _reset_process(cell: Cell) -> None:
     """Undo what an earlier cell in this process may have changed: a record must not depend on its neighbours."""
     import numpy as np
     import torch
 
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (for methods that use the global generator all the same)
-    torch.manual_seed(seed)
+    random.seed(cell.seed)
+    np.random.seed(cell.seed)  # noqa: NPY002 (for methods that use the global generator all the same)
+    torch.manual_seed(cell.seed)
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
     torch.set_grad_enabled(True)
-    torch.set_num_threads(1)
+    torch.set_num_threads(cell.threads)
 
 
 @lru_cache(maxsize=1)

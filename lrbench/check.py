@@ -18,8 +18,8 @@ from torch import Tensor
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
 from lrbench.record import recordable
-from lrbench.registry import MethodInfo
 from lrbench.sdl import SDL
+from lrbench.source import MethodInfo
 from lrbench.subject import ROWS, Subject, bits, one_thread
 from lrbench.worker import describe
 

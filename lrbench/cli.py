@@ -164,6 +164,57 @@ def check_command(
     raise typer.Exit(EXIT_FAILED_CELLS if broken else EXIT_OK)
 
 
+@app.command("certify")
+def certify_command(
+    dictionary: Annotated[Path, typer.Argument(metavar="DICTIONARY.safetensors", help="A file from Dictionary.save.")],
+    task: Annotated[str, typer.Option(help="The task whose world it is held against.")],
+    suite: Annotated[str, typer.Option(help="Which suite, see `lrbench list suites`.")] = "quick",
+    seed: Annotated[int, typer.Option(help="The world's seed.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Say which of the theory's statements hold for a trained dictionary, by how much, and where they break."""
+    from rich.console import Console
+
+    from lrbench.dictionary import Dictionary
+    from lrbench.registry import load_task
+    from lrbench.theory import certify
+    from lrbench.theory.report import as_tables
+
+    certificate = certify(Dictionary.load(dictionary), load_task(task, suite, seed).world)
+    if as_json:
+        print(json.dumps(certificate.to_dict(), indent=1, allow_nan=False))
+        return
+    Console().print(as_tables(certificate, f"{dictionary.name} on {task}, suite {suite}, seed {seed}"))
+
+
+@app.command("falsify")
+def falsify_command(
+    suite: Annotated[str, typer.Option(help="The scale, see `lrbench list suites`.")] = "quick",
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds. Default: 3.")] = None,
+    out: Annotated[Path, typer.Option(help="The page to write; its figure goes to figures/ beside it.")] = Path(
+        "docs/falsification.md"
+    ),
+    workers: Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.")] = None,
+) -> None:
+    """Train every SDL method where the theory predicts an outcome, and write down which predictions hold."""
+    from lrbench.falsify.report import shown, write_page
+    from lrbench.falsify.run import check_arguments, train
+
+    began = time.monotonic()
+    seeds, workers = check_arguments(suite, seeds, workers)
+    try:  # before the minutes of training
+        (out.parent / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LrbenchError(f"cannot write into {out.parent}: {error.strerror}; name another --out") from error
+    if out.is_dir():
+        raise LrbenchError(f"{out} is a folder, --out needs a file such as {out / 'falsification.md'}")
+    outcomes = train(suite, seeds, workers)
+    results = write_page(suite, seeds, outcomes, out)
+    rows = [["prediction", "observed", "verdict"]]
+    print(_table(rows + [[r.prediction.title, shown(r.base.seen), r.base.verdict] for r in results]))
+    print(f"\npage  {out}, {len(outcomes)} cells in {time.monotonic() - began:.0f} s")
+
+
 @app.command("compare")
 def compare_command(
     base: Annotated[str, typer.Argument(metavar="BASE", help="A results folder, or git REV or REV:FOLDER.")],

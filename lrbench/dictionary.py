@@ -91,15 +91,24 @@ class Dictionary:
         """Return the reconstruction from latents."""
         return torch.addmm(self.b_dec, latents.to(self.W_dec), self.W_dec)
 
+    @property
+    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W_enc, b_enc, W_dec, b_dec."""
+        return self.W_enc, self.b_enc, self.W_dec, self.b_dec
+
     def to(self, device: str | torch.device) -> Dictionary:
         """Return a copy whose tensors live on a device."""
-        w_enc, b_enc, w_dec, b_dec = (t.to(device) for t in (self.W_enc, self.b_enc, self.W_dec, self.b_dec))
+        w_enc, b_enc, w_dec, b_dec = (t.to(device) for t in self.weights)
+        return Dictionary(w_enc, b_enc, w_dec, b_dec, self.activation, self.pair)
+
+    def float(self) -> Dictionary:
+        """Return a copy in float32."""
+        w_enc, b_enc, w_dec, b_dec = (t.float() for t in self.weights)
         return Dictionary(w_enc, b_enc, w_dec, b_dec, self.activation, self.pair)
 
     def finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
-        tensors = [self.W_enc, self.b_enc, self.W_dec, self.b_dec, *self.activation.state().values()]
-        return all(bool(torch.isfinite(t).all()) for t in tensors)
+        return all(bool(torch.isfinite(t).all()) for t in (*self.weights, *self.activation.state().values()))
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, which holds numbers only: loading it runs no code."""

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from lrbench.errors import LrbenchError
 
+SMALL = 2048  # members of the smaller side up to which SciPy's dense solver serves: a second at most, and nothing to compile
+
 
 @dataclass(frozen=True)
 class Match:
@@ -46,7 +48,7 @@ def similarity(
         )
     if not bool(torch.isfinite(learned).all()):
         raise LrbenchError("the dictionary holds NaN or infinite directions: it cannot be scored")
-    return (F.normalize(learned.float(), dim=1) @ F.normalize(true.float(), dim=1).T).abs().clamp_max(1.0)
+    return (F.normalize(learned.float(), dim=1) @ F.normalize(true.float(), dim=1).T).abs_().clamp_max_(1.0)
 
 
 def match(similarities: Float[Tensor, "latent feature"], live: Tensor | None = None) -> Match:
@@ -62,7 +64,7 @@ def match(similarities: Float[Tensor, "latent feature"], live: Tensor | None = N
     n_latents, n_features = similarities.shape
     candidates = torch.arange(n_latents) if live is None else live.nonzero().flatten()
     scores = similarities if len(candidates) == n_latents else similarities[candidates]
-    rows, columns = linear_sum_assignment(scores.numpy(), maximize=True)
+    rows, columns = _assign(scores)
     latents = torch.full((n_features,), -1)
     found = torch.zeros(n_features)
     latents[columns] = candidates[rows]
@@ -78,5 +80,18 @@ def best_match(similarities: Float[Tensor, "latent feature"]) -> Float[Tensor, "
 def mcc(first: Float[Tensor, "a dim"], second: Float[Tensor, "b dim"]) -> float:
     """Return the mean correlation coefficient as SAELens defines it: mean |cosine| over the min(a, b) matched pairs."""
     similarities = similarity(first, second)
-    rows, columns = linear_sum_assignment(similarities.numpy(), maximize=True)
-    return float(similarities[rows, columns].mean())
+    return float(similarities[_assign(similarities)].mean())
+
+
+def _assign(scores: Float[Tensor, "row column"]) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+    """Return the rows and the columns of min(rows, columns) pairs with the largest summed score."""
+    try:
+        from lrbench.assignment import assign_large  # compiles on first use
+    except ImportError:  # no numba: slower, and the same optimum
+        assign_large = None  # type: ignore[assignment]
+    if min(scores.shape) <= SMALL or assign_large is None:
+        rows, columns = linear_sum_assignment(scores.numpy(), maximize=True)
+        return torch.from_numpy(rows), torch.from_numpy(columns)
+    if len(scores) > scores.shape[1]:
+        return assign_large(scores.T), torch.arange(scores.shape[1])
+    return torch.arange(len(scores)), assign_large(scores)

@@ -7,6 +7,7 @@ from typing import Literal
 
 SCORE_VERSION = 1  # raise it whenever a score's definition changes: older records then stop being comparable
 RECOVERY_THRESHOLD = 0.95  # the paper's tau
+WITH_CHILD = 0.5  # share of the samples with a child from which on a parent's latent counts as firing with it
 
 
 @dataclass(frozen=True)
@@ -65,5 +66,7 @@ _ROWS = (
            "recall of a parent's latent while a child is active"),
     Metric("mcc", "MCC", "higher", "mean |cosine|", 0.0, 1.0, 0.02,
            "SAELens' mean correlation coefficient of decoder rows: matched, dead latents included"),
+    Metric("escape", "escape", "higher", "share of trapped features", 0.0, 1.0, 0.05,
+           "features that the start of training had trapped and that have a latent of their own at its end"),
 )  # fmt: skip
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}

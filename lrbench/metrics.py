@@ -13,14 +13,14 @@ from torch import Tensor
 
 from lrbench.dictionary import Dictionary, random_dictionary
 from lrbench.errors import LrbenchError
-from lrbench.matching import best_match, match, mcc, similarity
-from lrbench.metric_table import METRICS, RECOVERY_THRESHOLD
+from lrbench.matching import Match, best_match, match, mcc, similarity
+from lrbench.metric_table import METRICS, RECOVERY_THRESHOLD, WITH_CHILD
 from lrbench.seeds import generator
 from lrbench.task import Task
 from lrbench.world import SparseFeatures
 
 THRESHOLDS = [round(0.05 * step, 2) for step in range(21)]
-CHUNK_ELEMENTS = 16_000_000  # latents times samples that are encoded at a time: 64 MB of float32
+CHUNK_ELEMENTS = 4_000_000  # latents times samples that are encoded at a time: 16 MB of float32
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Evaluation:
     Parameters
     ----------
     scores
-        One float a metric of `METRICS`; NaN where it does not apply (absorption without a hierarchy).
+        One float a metric of `METRICS`; NaN where it does not apply (absorption without a hierarchy, escape without a trap).
     curves
         ``threshold`` and, at each, ``recovery_dec`` and ``recovery_enc``.
     parents
@@ -68,6 +68,7 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
     true_enc, true_dec = (side[task.scored] for side in task.truth(dictionary.pair))
     enc, dec = similarity(dictionary.W_enc, true_enc), similarity(dictionary.W_dec, true_dec)
     best_enc, best_dec = best_match(enc), best_match(dec)
+    floor = floor_score(task, dictionary.pair)  # before the activity: both hold a matrix of sample x latent
     features = task.evaluation()
     activity = observe(dictionary, task, features)
     matched = match(dec, activity.live)
@@ -76,7 +77,6 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
     partner[task.scored] = matched.latents
     f1 = detection_f1(activity.fires, features, partner)
     parents = _parents(task, parent_recalls(activity.fires, features, partner, task.spec.world.parents))
-    floor = floor_score(task, dictionary.pair)
     scores = {
         "headline": (matched_dec - floor) / (1.0 - floor),
         "matched_dec": matched_dec,
@@ -94,6 +94,7 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
         "recall_alone": _mean(row["recall_alone"] for row in parents),
         "recall_with_child": _mean(row["recall_with_child"] for row in parents),
         "mcc": mcc(dictionary.W_dec, true_dec),
+        "escape": escape(dictionary, task, matched, activity.fires, features),
     }
     curves = {"threshold": THRESHOLDS}
     curves |= {
@@ -106,6 +107,39 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
 def recovery(best: Float[Tensor, " feature"], threshold: float = RECOVERY_THRESHOLD) -> float:
     """Return the share of features whose best match exceeds a threshold (the paper's M_GT)."""
     return float((best > threshold).float().mean())
+
+
+def escape(
+    dictionary: Dictionary,
+    task: Task,
+    matched: Match,
+    fires: Bool[Tensor, "sample latent"],
+    features: SparseFeatures,
+) -> float:
+    """Return the share of the trapped, scored features that have a latent of their own; NaN where the task traps none.
+
+    Its own is a feature's partner in the one-to-one matching of decoder rows, with a cosine above 0.95. A parent's must also
+    fire on most samples (more than half) in which a given child is active, for each of its children that is ever seen.
+
+    Parameters
+    ----------
+    dictionary, task
+        What is scored.
+    matched
+        The partners of the scored features, in the order of ``task.scored``.
+    fires, features
+        As for `detection_f1`.
+    """
+    scored = task.scored.tolist()
+    trapped = set(task.start(dictionary.pair)[1]) & set(scored)
+    found = []
+    for place in (place for place, feature in enumerate(scored) if feature in trapped):
+        own = float(matched.similarities[place]) > RECOVERY_THRESHOLD
+        for child in task.spec.world.children.get(scored[place], ()):
+            shown = fires[features.rows[features.indices == child], matched.latents[place]]
+            own = own and (len(shown) == 0 or float(shown.float().mean()) > WITH_CHILD)
+        found.append(float(own))
+    return _mean(found)
 
 
 @lru_cache(maxsize=64)
@@ -157,7 +191,7 @@ def observe(dictionary: Dictionary, task: Task, features: SparseFeatures) -> Act
     served = torch.zeros(dictionary.n_latents)
     for _, codes in _encoded(dictionary, task.isolated(dictionary.pair)):
         served += (codes > 0).sum(0)
-    live = fires.any(0) | (served > 0)
+    live = (firings(fires) > 0) | (served > 0)
     polysemantic = float((served >= 2).sum() / live.sum().clamp_min(1))
     variance = float((targets - targets.mean(0)).pow(2).sum())
     return Activity(fires, live, residual / variance, polysemantic)

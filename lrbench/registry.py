@@ -1,43 +1,28 @@
 """Finds tasks and methods: the built-in ones and any file that the user names. Listing imports no torch.
 
-Methods are described by reading their source, not by importing it: a file's name is its identity, its docstring's first line its
-summary, and ``METHOD = SDL(...)`` marks a method that has an anchored twin.
+What a method's file says of itself is read in `lrbench.source`.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lrbench.errors import LrbenchError, UnknownName
-from lrbench.lookup import folder, import_file, match, modules, no_namesakes
+from lrbench.lookup import import_file, match, modules, no_namesakes
+from lrbench.source import MethodInfo, describe_method, is_file, split_twin
 from lrbench.task import SUITES, Family, Task, get_suite
 
 if TYPE_CHECKING:
     from lrbench.method import Method
 
-ANCHORED = "+anchored"
-# What every method's result depends on besides its own file: a change here makes its records stale.
-CORE = (
-    "activation",
-    "dictionary",
-    "engine/latents",
-    "method",
-    "pairing",
-    "rules",
-    "sdl",
-    "seeds",
-    "task",
-    "terms",
-    "view",
-)
+# Twins that an ordinary family also asks, of one method: the table shows what they bring at a bearable cost.
+SHOWN = ("topk_sae+resample", "topk_sae+autoanchor")
 
 
 @dataclass(frozen=True)
@@ -54,6 +39,8 @@ class TaskInfo:
         The suites that run it unless told otherwise.
     source
         What `load_task` takes to load it again: a catalogue name or ``FILE.py::family/level``.
+    kinds, twins
+        The methods that its family asks, see `lrbench.task.Family`.
     """
 
     name: str
@@ -61,37 +48,8 @@ class TaskInfo:
     summary: str
     suites: tuple[str, ...]
     source: str
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """A method of the catalogue, or of a file that the user named.
-
-    Parameters
-    ----------
-    name
-        The file's name without its ending, with ``+anchored`` for a twin.
-    summary
-        The first line of the file's docstring.
-    kind
-        ``"sdl"``, ``"baseline"`` or ``"reference"``.
-    pair
-        The pairing it is evaluated on.
-    path
-        Its file.
-    source
-        What `load_method` takes to load it again: a catalogue name or a path.
-    source_hash
-        Hash of the file and of the code that every method rests on.
-    """
-
-    name: str
-    summary: str
-    kind: str
-    pair: str
-    path: Path
-    source: str
-    source_hash: str
+    kinds: tuple[str, ...] | None = None
+    twins: tuple[str, ...] = ("anchored",)
 
 
 @dataclass(frozen=True)
@@ -202,7 +160,7 @@ def load_task(name: str, suite: str = "quick", seed: int = 0) -> Task:
 
 @lru_cache(maxsize=1)
 def method_catalogue() -> list[MethodInfo]:
-    """Return every built-in method, each SDL method followed by its anchored twin."""
+    """Return every built-in method, each SDL method followed by its twins."""
     return [twin for path in modules("methods").values() for twin in describe_method(path, path.stem)]
 
 
@@ -212,7 +170,7 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
     Parameters
     ----------
     patterns
-        Names, globs, or paths ``FILE.py`` (``FILE.py+anchored`` for a file's anchored twin).
+        Names, globs, or paths ``FILE.py`` (``FILE.py+anchored`` for a file's anchored twin, and so on).
 
     Raises
     ------
@@ -230,13 +188,32 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
     )
     methods = [info for info in catalogue if info.name in chosen]
     for pattern in files:
-        path, twin = Path(pattern.removesuffix(ANCHORED)).resolve(), pattern.endswith(ANCHORED)
-        found = describe_method(path, str(path))
-        if twin and len(found) == 1:
-            raise LrbenchError(f"{path.name} has no anchored twin: only a file with METHOD = SDL(...) has one")
+        plain, twin = split_twin(pattern)
+        path = Path(plain).resolve()
+        found = {info.twin: info for info in describe_method(path, str(path))}
+        if twin not in found:
+            raise LrbenchError(f"{path.name} has no twin {twin!r}: only a file with METHOD = SDL(...) has twins")
         methods.append(found[twin])
     no_namesakes("methods", [info.name for info in methods], "rename one of the files, the file's name is the method's")
     return methods
+
+
+def methods_for(kinds: Sequence[str] | None = None, twins: Sequence[str] = ("anchored",)) -> list[MethodInfo]:
+    """Return the methods that a task runs unless told otherwise.
+
+    Parameters
+    ----------
+    kinds
+        What its family asks, see `lrbench.task.Family`; None for every kind, and for the twins in `SHOWN` too.
+    twins
+        The twins that its family asks of every SDL method.
+    """
+    return [
+        info
+        for info in method_catalogue()
+        if (kinds is None or info.kind in kinds)
+        and (not info.twin or info.twin in twins or (kinds is None and info.name in SHOWN))
+    ]
 
 
 def load_method(name: str | Path, **hyperparameters: Any) -> Method:
@@ -257,95 +234,23 @@ def load_method(name: str | Path, **hyperparameters: Any) -> Method:
         For a file that does not import or declares no method, or a hyper-parameter that it lacks.
     """
     name = str(name)
-    twin, plain = name.endswith(ANCHORED), name.removesuffix(ANCHORED)
+    plain, twin = split_twin(name)
     built_in = modules("methods")
     if not is_file(name) and plain not in built_in:
         raise UnknownName("method", name, [info.name for info in method_catalogue()])
     module = importlib.import_module(f"lrbench.methods.{plain}") if plain in built_in else import_file(Path(plain))
     from lrbench.method import Method
-    from lrbench.sdl import SDL, anchored
+    from lrbench.sdl import SDL
+    from lrbench.twins import MAKERS
 
     method = getattr(module, "METHOD", None)
     if not isinstance(method, Method):
         raise LrbenchError(f"{plain}: expected METHOD = an lrbench.Method, found {type(method).__name__}")
     if twin:
         if not isinstance(method, SDL):
-            raise LrbenchError(f"{plain} has no anchored twin: its METHOD is a {type(method).__name__}, not an SDL")
-        method = anchored(method)
+            raise LrbenchError(f"{plain} has no twin {twin!r}: its METHOD is a {type(method).__name__}, not an SDL")
+        method = MAKERS[twin](method)
     return method.with_hyperparameters(**hyperparameters)
-
-
-def describe_method(path: Path, source: str) -> list[MethodInfo]:
-    """Return what a method's file declares, without importing it: the method and, for an SDL, its anchored twin."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = ast.parse(text)
-    except OSError as error:
-        raise LrbenchError(
-            f"{path}: cannot be read ({error.strerror}); expected a Python file with a METHOD"
-        ) from error
-    except (SyntaxError, ValueError) as error:
-        raise LrbenchError(f"{path}: is not valid Python ({error})") from error
-    declaration = _declaration(tree)
-    if declaration is None:
-        raise LrbenchError(f"{path}: declares no method; expected a line METHOD = ... at the top level")
-    class_name, keywords = declaration
-    kind = "sdl" if class_name == "SDL" else _class_constant(tree, class_name, "kind", "baseline")
-    summary = (ast.get_docstring(tree) or "").split("\n")[0]
-    plain = MethodInfo(path.stem, summary, kind, keywords.get("pair", "autoencoder"), path, source, _source_hash(text))
-    if kind != "sdl":
-        return [plain]
-    twin = replace(
-        plain,
-        name=path.stem + ANCHORED,
-        summary=f"{path.stem} with the paper's feature anchoring",
-        source=source + ANCHORED,
-    )
-    return [plain, twin]
-
-
-def source_hash(source: str) -> str:
-    """Return the hash of a method's source as it is on the disk now, see `MethodInfo`."""
-    plain = source.removesuffix(ANCHORED)
-    return _source_hash(modules("methods").get(plain, Path(plain)).read_text(encoding="utf-8"))
-
-
-def _declaration(tree: ast.Module) -> tuple[str, dict[str, str]] | None:
-    """Return the called name and the literal keywords of ``METHOD = Name(...)``."""
-    for node in tree.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        if any(isinstance(target, ast.Name) and target.id == "METHOD" for target in targets):
-            value = node.value  # type: ignore[attr-defined]
-            if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name):
-                return "", {}
-            literals = {
-                k.arg: str(k.value.value) for k in value.keywords if k.arg and isinstance(k.value, ast.Constant)
-            }
-            return value.func.id, literals
-    return None
-
-
-def _class_constant(tree: ast.Module, class_name: str, name: str, default: str) -> str:
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == class_name:
-            for line in node.body:
-                target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
-                if isinstance(target, ast.Name) and target.id == name and isinstance(line.value, ast.Constant):  # type: ignore[attr-defined]
-                    return str(line.value.value)  # type: ignore[attr-defined]
-    return default
-
-
-@lru_cache(maxsize=1)
-def _core_source() -> str:
-    shared = sorted(folder("methods").glob("_*.py"))
-    files = [Path(__file__).parent / f"{name}.py" for name in CORE] + shared
-    return "".join(file.read_text(encoding="utf-8") for file in files)
-
-
-def _source_hash(text: str) -> str:
-    return hashlib.sha256((text + _core_source()).encode()).hexdigest()[:16]
 
 
 def _declared(module: ModuleType) -> dict[str, Family]:
@@ -372,15 +277,12 @@ def _describe_tasks(found: Mapping[str, Family], prefix: str = "") -> list[TaskI
             summary=family.summary,
             suites=tuple(suite for suite in SUITES if family.in_suite(level, suite)),
             source=f"{prefix}{family.name}/{level}",
+            kinds=family.kinds,
+            twins=family.twins,
         )
         for family in found.values()
         for level in family.levels
     ]
-
-
-def is_file(pattern: str) -> bool:
-    """Whether a method is named by the path of its file, not by its name in the catalogue."""
-    return pattern.removesuffix(ANCHORED).endswith(".py")
 
 
 def _is_task_file(pattern: str) -> bool:

@@ -1,4 +1,8 @@
-"""σ while it is learned: which latents stay during training, and the activation that remains when training is over."""
+"""σ while it is learned: which latents stay during training, and the activation that remains when training is over.
+
+A rule works in two steps. `select` asks the encoder for the pre-activations that may matter; `activate` makes latents of them,
+number by number, so that it need not know whether it sees all of them or only the selected ones.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ from lrbench.activation import BatchTopK as FinishedBatchTopK
 from lrbench.activation import JumpReLU as FinishedJumpReLU
 from lrbench.activation import ReLU as FinishedReLU
 from lrbench.activation import TopK as FinishedTopK
-from lrbench.engine.latents import Dense, Latents, select_batch_topk, select_topk
+from lrbench.engine.encoder import Encoder
+from lrbench.engine.latents import Latents
 from lrbench.errors import LrbenchError
 from lrbench.view import Budget
 
@@ -35,9 +40,17 @@ class Rule:
         """Return the learned parameters that the rule adds to the weights."""
         return {}
 
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
-        """Return the latents of a training batch."""
-        return Dense(z.relu())
+    def floor(self, p: Parameters) -> Tensor | float:
+        """Return the pre-activation, one for all or one a latent, up to which a latent is 0 and has no gradient."""
+        return 0.0
+
+    def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
+        """Return the pre-activations of a training batch that may become latents."""
+        return encoder.above(x, self.floor(p))
+
+    def activate(self, pre: Latents, p: Parameters) -> Latents:
+        """Return the latents of a training batch from what `select` returned."""
+        return pre.with_values(pre.values.relu())
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Return encoder rows, encoder bias and σ of the finished dictionary.
@@ -69,9 +82,9 @@ class TopK(Rule):
         """Fill in k."""
         return self if self.k is not None else replace(self, k=min(budget.n_latents, math.ceil(self.ratio * budget.l0)))
 
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
-        """Return the k largest."""
-        return select_topk(z, self.k or 1)
+    def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
+        """Return the k largest of a sample."""
+        return encoder.top(x, self.k or 1)
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the same k."""
@@ -82,9 +95,9 @@ class TopK(Rule):
 class BatchTopK(TopK):
     """The k·B largest of a batch; the finished dictionary has the threshold that lets k per sample pass."""
 
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
+    def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
         """Return the k·B largest."""
-        return select_batch_topk(z, self.k or 1)
+        return encoder.batch_top(x, self.k or 1)
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Calibrate the threshold: the (k·B)-th largest pre-activation of B training samples."""
@@ -104,13 +117,19 @@ class JumpReLU(Rule):
         """Return log θ, so that θ stays positive."""
         return {"log_threshold": torch.full((n_latents,), math.log(self.threshold))}
 
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
-        """Return z·1[z > θ]."""
-        return Dense(_Jump.apply(z, p["log_threshold"].exp(), self.bandwidth))  # type: ignore[no-untyped-call]
+    def floor(self, p: Parameters) -> Tensor | float:
+        """Return the lower end of the box in which θ has a gradient."""
+        return p["log_threshold"].detach().exp() - self.bandwidth / 2
 
-    def count(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Float[Tensor, " batch"]:
-        """Return the number of active latents, differentiable in θ only."""
-        return _Step.apply(z, p["log_threshold"].exp(), self.bandwidth).sum(1)  # type: ignore[no-any-return, no-untyped-call]
+    def activate(self, pre: Latents, p: Parameters) -> Latents:
+        """Return z·1[z > θ]."""
+        threshold = pre.of_latent(p["log_threshold"].exp())
+        return pre.with_values(_Jump.apply(pre.values, threshold, self.bandwidth))  # type: ignore[no-untyped-call]
+
+    def count(self, pre: Latents, p: Parameters) -> Float[Tensor, ""]:
+        """Return the batch mean of the number of active latents, differentiable in θ only."""
+        threshold = pre.of_latent(p["log_threshold"].exp())
+        return _Step.apply(pre.values, threshold, self.bandwidth).sum() / pre.n_samples  # type: ignore[no-any-return, no-untyped-call]
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the learned thresholds."""
@@ -125,10 +144,11 @@ class Gated(Rule):
         """Return the logarithm of the magnitude's scale and its bias."""
         return {"log_scale": torch.zeros(n_latents), "b_mag": torch.zeros(n_latents)}
 
-    def select(self, z: Float[Tensor, "batch latent"], p: Parameters) -> Latents:
+    def activate(self, pre: Latents, p: Parameters) -> Latents:
         """Return the magnitude where the gate is open."""
-        magnitude = p["log_scale"].exp() * (z - p["b_enc"]) + p["b_mag"]
-        return Dense(magnitude.relu() * (z > 0))
+        z = pre.values
+        scale, b_enc, b_mag = (pre.of_latent(t) for t in (p["log_scale"].exp(), p["b_enc"], p["b_mag"]))
+        return pre.with_values((scale * (z - b_enc) + b_mag).relu() * (z > 0))
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Fold gate and magnitude into a JumpReLU, which with shared rows is the same function."""
@@ -150,7 +170,8 @@ class _Jump(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         z, threshold = ctx.saved_tensors
         inside = (z - threshold).abs() < ctx.bandwidth / 2
-        return grads[0] * (z > threshold), -(threshold / ctx.bandwidth) * (grads[0] * inside).sum(0), None
+        for_threshold = -(threshold / ctx.bandwidth) * (grads[0] * inside).sum_to_size(threshold.shape)
+        return grads[0] * (z > threshold), for_threshold, None
 
 
 class _Step(torch.autograd.Function):
@@ -166,4 +187,4 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
         z, threshold = ctx.saved_tensors
         inside = (z - threshold).abs() < ctx.bandwidth / 2
-        return None, -(grads[0] * inside).sum(0) / ctx.bandwidth, None
+        return None, -(grads[0] * inside).sum_to_size(threshold.shape) / ctx.bandwidth, None

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from math import isfinite
 from operator import attrgetter
@@ -17,12 +17,12 @@ from lrbench.backends import Event, Failed, Finished, Started, run_jobs
 from lrbench.cell import Cell, make_record
 from lrbench.errors import LrbenchError
 from lrbench.record import Provenance, Record
-from lrbench.registry import load_task, select_methods, select_tasks
+from lrbench.registry import load_task, methods_for, select_methods, select_tasks
 from lrbench.store import Problem, Store
 from lrbench.task import get_suite
 
 DISTRIBUTION = "linear-representation-bench"
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "numba")
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def plan(
     Parameters
     ----------
     suite, tasks, methods
-        A suite's name; names, globs or files of tasks and of methods, all of the suite by default, see
-        `lrbench.registry.select_tasks` and `select_methods`.
+        A suite's name; names, globs or files of tasks and of methods, by default all tasks of the suite and of the methods
+        those that a task's family asks, see `lrbench.registry.select_tasks`, `select_methods` and `methods_for`.
     seeds
         Seeds 0 to ``seeds - 1``, the suite's number by default.
     device
@@ -84,13 +84,14 @@ def plan(
     count = get_suite(suite).seeds if seeds is None else seeds
     if count < 1:
         raise LrbenchError(f"seeds={count}: expected at least 1")
-    task_infos, method_infos = select_tasks(suite, tasks), select_methods(methods)
+    task_infos, named = select_tasks(suite, tasks), select_methods(methods) if methods else None
     provenance = _provenance(device)
     cells = []
     for info in task_infos:
+        asked = methods_for(info.kinds, info.twins) if named is None else named
         for seed in range(count):
             task = load_task(info.source, suite, seed)
-            for method in method_infos:
+            for method in asked:
                 cells.append(
                     Cell(
                         task=info.name,
@@ -155,6 +156,8 @@ def run(
     stored, problems = store.read()
     records = {record.key: record for record in stored if record.suite == suite}
     todo = [cell for cell in cells if not cell.done_by(records.get(cell.key))]
+    threads = max(1, (os.cpu_count() or 1) // min(int(workers), max(1, len(todo))))
+    todo = [replace(cell, threads=threads) for cell in todo]  # fewer workers than cores: each takes several
     reporter.planned(cells, len(cells) - len(todo), problems)
     fresh: list[Record] = []
 

@@ -15,12 +15,14 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from lrbench.dictionary import Dictionary
+from lrbench.engine.adam import Adam
+from lrbench.engine.encoder import Encoder
 from lrbench.errors import LrbenchError
 from lrbench.method import Method
 from lrbench.pairing import check_pair
 from lrbench.rules import Parameters, Rule
 from lrbench.seeds import generator
-from lrbench.terms import Anchors, Step, Term, squared_error
+from lrbench.terms import Step, Term, squared_error
 from lrbench.view import TrainView
 
 CALIBRATION_SAMPLES = 4096
@@ -104,25 +106,22 @@ class SDL(Method):
     def _train(self, view: TrainView, rule: Rule, p: Parameters, rng: torch.Generator) -> None:
         batch_size = self.batch_size or view.budget.batch_size
         steps = view.budget.n_samples // batch_size
-        optimiser = torch.optim.Adam(list(p.values()), lr=self.lr, fused=True)
+        encoder, optimiser = Encoder(p["W_enc"], p["b_enc"]), Adam(p, unit=("W_dec",))
         anchors = view.anchors
         last_fired = torch.zeros(len(p["W_enc"]), device=view.device)
         resample_at = {round(RESAMPLE_UNTIL * steps * (i + 1) / self.resample) for i in range(self.resample)}
         for step, (x, target) in enumerate(view.batches(batch_size)):
-            z = torch.addmm(p["b_enc"], x, p["W_enc"].T)
-            latents = rule.select(z, p)
+            pre = rule.select(encoder, x, p)
+            latents = rule.activate(pre, p)
             reconstruction = latents.decode(p["W_dec"], p["b_dec"])
             dead = step - last_fired > DEAD_AFTER * steps
-            state = Step(target, reconstruction, z, latents, p, rule, dead, anchors)
+            state = Step(x, target, reconstruction, pre, latents, p, encoder, rule, dead, anchors)
             loss = squared_error(target, reconstruction)
             for term in self.terms:
                 loss = loss + term(state)
-            optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.param_groups[0]["lr"] = self.lr * learning_rate(step, steps)
-            optimiser.step()
+            optimiser.step(self.lr * learning_rate(step, steps))
             with torch.no_grad():
-                p["W_dec"].copy_(F.normalize(p["W_dec"], dim=1))
                 last_fired.masked_fill_(latents.fired(), step)
                 if step + 1 in resample_at:
                     dead = step - last_fired > DEAD_AFTER * steps
@@ -131,19 +130,25 @@ class SDL(Method):
                     last_fired.masked_fill_(dead, step)
 
 
-def anchored(method: SDL) -> SDL:
-    """Return the feature-anchored twin: the same method with the paper's anchor loss on the view's known features."""
-    return replace(method, terms=(*method.terms, Anchors()))
-
-
 def start_parameters(view: TrainView, rule: Rule, rng: torch.Generator) -> Parameters:
-    """Return the initial parameters: unit decoder rows, encoder rows equal to them where the pairing allows, zero biases."""
+    """Return the initial parameters: unit decoder rows, encoder rows equal to them where the pairing allows, zero biases.
+
+    Where the view has a start, its latents come first, with the length of their decoder rows moved into the encoder.
+    """
     n_latents = view.budget.n_latents
     w_dec = F.normalize(torch.randn(n_latents, view.d_out, generator=rng), dim=1)
     tied = view.pair != "transcoder"
     w_enc = w_dec.clone() if tied else F.normalize(torch.randn(n_latents, view.d_in, generator=rng), dim=1)
     p = {"W_enc": w_enc, "b_enc": torch.zeros(n_latents), "W_dec": w_dec, "b_dec": torch.zeros(view.d_out)}
-    return {name: tensor.to(view.device).requires_grad_() for name, tensor in (p | rule.start(n_latents)).items()}
+    p = {name: tensor.to(view.device) for name, tensor in (p | rule.start(n_latents)).items()}
+    if view.start is not None:
+        w_enc, b_enc, w_dec, b_dec = view.start.weights
+        length, given = w_dec.norm(dim=1), slice(0, len(w_dec))
+        p["W_enc"][given], p["b_enc"][given] = w_enc * length.unsqueeze(1), b_enc * length
+        p["W_dec"][given], p["b_dec"] = F.normalize(w_dec, dim=1), b_dec.clone()
+        if "b_mag" in p:  # the magnitudes' own bias starts as the gate's: the function is the start's
+            p["b_mag"][given] = p["b_enc"][given]
+    return {name: tensor.requires_grad_() for name, tensor in p.items()}
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -153,7 +158,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 def resample_dead(
     p: Parameters,
-    optimiser: torch.optim.Adam,
+    optimiser: Adam,
     dead: Tensor,
     target: Tensor,
     reconstruction: Tensor,
@@ -180,7 +185,4 @@ def resample_dead(
     for name, start in fresh.items():
         p[name][rows] = start[rows.cpu()].to(p[name])
     p["b_enc"][rows] = 0.0
-    for name in ("W_enc", "b_enc", "W_dec", *fresh):
-        memory = optimiser.state[p[name]]
-        memory["exp_avg"][rows] = 0.0
-        memory["exp_avg_sq"][rows] = 0.0
+    optimiser.forget(("W_enc", "b_enc", "W_dec", *fresh), rows)

@@ -130,6 +130,8 @@ class WorldSpec:
         Root-mean-square length of the Gaussian noise that is added to a representation (0.1: a tenth of a unit direction).
     structure
         What is active together with what.
+    bend
+        Strength ε of the bend away from a linear representation, 0 (linear) to 1, see `lrbench.bend.Bend`.
     """
 
     n_features: int
@@ -141,6 +143,7 @@ class WorldSpec:
     magnitude_scale: float = 0.5
     noise: float = 0.0
     structure: Independent | Hierarchy | Groups = Independent()
+    bend: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.n_features, int) or self.n_features < 1:
@@ -151,11 +154,13 @@ class WorldSpec:
             raise LrbenchError(f"rate={self.rate}: expected an activation probability 1-S between 0 and 1")
         if not 0.0 < self.interference <= 1.0:
             raise LrbenchError(f"interference={self.interference}: expected an inner product M in (0, 1]")
-        for name in ("rate", "interference", "zipf", "magnitude_min", "magnitude_scale", "noise"):
+        for name in ("rate", "interference", "zipf", "magnitude_min", "magnitude_scale", "noise", "bend"):
             value = float(getattr(self, name))
             object.__setattr__(self, name, value)  # 1 and 1.0 are the same law and must have the same hash
             if not 0.0 <= value < math.inf:
                 raise LrbenchError(f"{name}={value}: expected a finite number >= 0")
+        if self.bend > 1.0:
+            raise LrbenchError(f"bend={self.bend}: expected a strength from 0 (linear) to 1")
         if self.magnitude_min + self.magnitude_scale == 0:
             raise LrbenchError("magnitude_min and magnitude_scale are both 0: an active feature needs a magnitude")
         if self.zipf and not isinstance(self.structure, Independent):
@@ -227,6 +232,8 @@ class WorldSpec:
     def hash(self, seed: int | None = None) -> str:
         """Return the content hash of the law, and of the world itself when a seed is given (16 hexadecimal digits)."""
         content = {"version": WORLD_VERSION, "seed": seed, **asdict(self)}
+        if not self.bend:
+            del content["bend"]  # a linear world is the world that it was before there were bent ones
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

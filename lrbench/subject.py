@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
-from lrbench.registry import ANCHORED, MethodInfo, load_method
+from lrbench.registry import load_method
+from lrbench.source import MethodInfo
 from lrbench.task import SUITES, Task
 from lrbench.view import TrainView
 
@@ -67,7 +68,7 @@ class Subject:
 
     def fresh(self) -> Method:
         """Return the method from a new import of its file, so that nothing of an earlier fit can be left in it."""
-        return load_method(f"{self.info.path}{ANCHORED if self.info.name.endswith(ANCHORED) else ''}")
+        return load_method(f"{self.info.path}{'+' if self.info.twin else ''}{self.info.twin}")
 
     def view(self, task: Task | None = None, device: str = "cpu") -> TrainView:
         """Return a new view for the method's pair."""

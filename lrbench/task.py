@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from lrbench.errors import LrbenchError, UnknownName
@@ -21,6 +21,7 @@ from lrbench.structure import WorldSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lrbench.dictionary import Dictionary
     from lrbench.view import TrainView
     from lrbench.world import SparseFeatures, World
 
@@ -29,7 +30,17 @@ ANCHOR_SHARE = 0.1  # the paper anchors 100 of 1000 features
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a family's level asks for at a scale: a law of the world and what may be spent on it."""
+    """What a family's level asks for at a scale: a law of the world and what may be spent on it.
+
+    Parameters
+    ----------
+    world
+        The law.
+    n_latents, n_distinct, n_samples, batch_size, n_evaluation
+        See `Scale`.
+    start
+        The trap that training starts from, or its control, as the family's own `Start` knows it; None in ordinary tasks.
+    """
 
     world: WorldSpec
     n_latents: int
@@ -37,6 +48,7 @@ class TaskSpec:
     n_samples: int
     batch_size: int
     n_evaluation: int
+    start: str | None = None
 
     @property
     def n_anchors(self) -> int:
@@ -105,7 +117,7 @@ SUITES = {
         Suite(
             "smoke", "a toy world a family, in seconds: does it run?", Scale(32, 0.05, 64, 4096, 64 * 150, 64, 2048), 1
         ),
-        Suite("quick", "small worlds on a laptop, in minutes", Scale(96, 0.02, 256, 65_536, 256 * 600, 256, 8192), 2),
+        Suite("quick", "small worlds on a laptop, in minutes", Scale(96, 0.02, 256, 65_536, 256 * 600, 256, 8192), 3),
         Suite(
             "standard",
             "the paper's scale: n about 1000, d = 768, 16,000 latents",
@@ -123,15 +135,46 @@ def get_suite(name: str) -> Suite:
     return SUITES[name]
 
 
+class Start(Protocol):
+    """Where training starts: a family's function from a world to a dictionary and the features that are trapped there.
+
+    Without a dictionary the method starts where it always does, and the features are those that a trap would hold.
+    """
+
+    def __call__(
+        self, name: str, world: World, n_latents: int, pair: str, seed: int
+    ) -> tuple[Dictionary | None, list[int]]:
+        """Return the dictionary and the features."""
+
+
 @dataclass(frozen=True)
 class Family:
-    """A question asked at several levels, one file in ``tasks/``."""
+    """A question asked at several levels, one file in ``tasks/``.
+
+    Parameters
+    ----------
+    name, summary
+        Of the function that declares it.
+    build
+        That function.
+    levels, selection
+        See `family`.
+    kinds
+        The kinds of methods that are asked unless told otherwise, None for all.
+    twins
+        The twins of every SDL method that are asked unless told otherwise, without the ``+``.
+    start
+        Builds what `TaskSpec.start` names.
+    """
 
     name: str
     summary: str
     build: Callable[[Any, Scale], TaskSpec]
     levels: Mapping[str, Any]
     selection: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kinds: tuple[str, ...] | None = None
+    twins: tuple[str, ...] = ("anchored",)
+    start: Start | None = None
 
     def in_suite(self, level: str, suite: str) -> bool:
         """Whether a suite runs this level unless told otherwise; a suite without a selection runs all levels."""
@@ -142,11 +185,15 @@ class Family:
         name = f"{self.name}/{level}"
         if level not in self.levels:
             raise UnknownName("task", name, [f"{self.name}/{known}" for known in self.levels])
-        return Task(name, suite, seed, self.build(self.levels[level], get_suite(suite).scale))
+        return Task(name, suite, seed, self.build(self.levels[level], get_suite(suite).scale), self.start)
 
 
 def family(
-    levels: Mapping[str, Any], **selection: tuple[str, ...]
+    levels: Mapping[str, Any],
+    kinds: tuple[str, ...] | None = None,
+    twins: tuple[str, ...] = ("anchored",),
+    start: Start | None = None,
+    **selection: tuple[str, ...],
 ) -> Callable[[Callable[[Any, Scale], TaskSpec]], Family]:
     """Turn a function ``(level value, scale) -> TaskSpec`` into a `Family`, named after the function.
 
@@ -154,6 +201,8 @@ def family(
     ----------
     levels
         Level names and the values the function is called with.
+    kinds, twins, start
+        See `Family`.
     selection
         For a suite's name, the levels it runs by default; a suite that is not named runs all.
 
@@ -174,7 +223,7 @@ def family(
 
     def declare(build: Callable[[Any, Scale], TaskSpec]) -> Family:
         summary = (build.__doc__ or "").strip().split("\n")[0]
-        return Family(build.__name__, summary, build, levels, selection)
+        return Family(build.__name__, summary, build, levels, selection, kinds, twins, start)
 
     return declare
 
@@ -187,6 +236,7 @@ class Task:
     suite: str
     seed: int
     spec: TaskSpec
+    starts: Start | None = None
 
     @property
     def family(self) -> str:
@@ -197,7 +247,7 @@ class Task:
     def hash(self) -> str:
         """Content hash of the question, without the seed: two records with the same hash and seed compare."""
         content = {
-            **asdict(self.spec),
+            **{name: value for name, value in asdict(self.spec).items() if name != "start" or value is not None},
             "world": self.spec.world.hash(),
             "scores": SCORE_VERSION,
             "anchors": self.spec.n_anchors,
@@ -233,6 +283,17 @@ class Task:
         keep[self.anchors] = False
         return keep.nonzero().flatten()
 
+    def start(self, pair: str) -> tuple[Dictionary | None, list[int]]:
+        """Return where training starts (float64), and the trapped features, scored or not; (None, []) in an ordinary task."""
+        if self.spec.start is None:
+            return None, []
+        if self.starts is None:
+            raise LrbenchError(
+                f"start={self.spec.start!r}: {self.name} has nobody to build it; declare @family(start=...)"
+            )
+        seed = derive_seed(self.seed, "start")
+        return self.starts(self.spec.start, self.world, self.spec.n_latents, pair, seed)
+
     def view(self, pair: str | None = None, device: str = "cpu") -> TrainView:
         """Return what a method may see.
 
@@ -250,6 +311,7 @@ class Task:
         if pair is not None:
             n_sites = max(pair_sites(pair, n_sites)[1]) + 1
         features = self.world.sample(self.spec.n_distinct, "data")
+        start, _ = self.start(pair or "autoencoder")
         view = TrainView(
             sites=tuple(self.world.represent(features, site, "data") for site in range(n_sites)),
             anchor_sites=tuple(self.world.directions[site][self.anchors] for site in range(n_sites)),
@@ -261,6 +323,7 @@ class Task:
             ),
             seed=derive_seed(self.seed, "view"),
             pair=pair or "autoencoder",
+            start=None if start is None else start.float(),
         ).to(device)
         _TASK_OF[view] = self
         return view

@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Latents
+from lrbench.engine.mode import remote
+from lrbench.engine.ops import rows
 from lrbench.rules import JumpReLU, Parameters, Rule
 
 
@@ -19,25 +22,27 @@ class Step:
 
     Parameters
     ----------
-    target, reconstruction
-        x_r and x̂_r.
-    z, latents
-        Pre-activations and σ of them.
+    x, target, reconstruction
+        x_p, x_r and x̂_r.
+    pre, latents
+        The pre-activations that may become latents, and σ of them.
     p
         The parameters, by name.
-    rule
-        σ as it is learned.
+    encoder, rule
+        What gave the pre-activations, and σ as it is learned.
     dead
         Latents that have not fired for a while.
     anchors
         The known features' directions on the input and on the target side.
     """
 
+    x: Float[Tensor, "batch d_in"]
     target: Float[Tensor, "batch d_out"]
     reconstruction: Float[Tensor, "batch d_out"]
-    z: Float[Tensor, "batch latent"]
+    pre: Latents
     latents: Latents
     p: Parameters
+    encoder: Encoder
     rule: Rule
     dead: Bool[Tensor, " latent"]
     anchors: tuple[Float[Tensor, "anchor d_in"], Float[Tensor, "anchor d_out"]]
@@ -83,7 +88,7 @@ class L0:
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
         assert isinstance(step.rule, JumpReLU), "the L0 term needs the JumpReLU rule's thresholds"
-        return self.weight * step.rule.count(step.z, step.p).mean()
+        return self.weight * step.rule.count(step.pre, step.p)
 
 
 @dataclass(frozen=True)
@@ -95,29 +100,37 @@ class GateLoss:
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
-        gate = step.z.relu()
-        through_gate = torch.addmm(step.p["b_dec"].detach(), gate, step.p["W_dec"].detach())
-        return self.weight * gate.sum(1).mean() + squared_error(step.target, through_gate)
+        gate = step.pre.with_values(step.pre.values.relu())
+        through_gate = gate.decode(step.p["W_dec"].detach(), step.p["b_dec"].detach())
+        return self.weight * gate.l1() + squared_error(step.target, through_gate)
 
 
 @dataclass(frozen=True)
 class AuxK:
-    """weight · the error of reconstructing the residual from at most half as many dead latents as dimensions (Gao et al. 2024)."""
+    """weight · the error of reconstructing the residual from the d/2 dead latents that are nearest to firing (Gao et al. 2024).
+
+    Parameters
+    ----------
+    weight
+        Weight of the loss.
+    share
+        Share of the batch that it is estimated on: d/2 dead latents a sample would cost many times what the k active ones do.
+    """
 
     weight: float = 1 / 32
+    share: float = 1 / 16
     name = "auxk"
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
-        """Return the batch mean; 0 while no latent is dead."""
-        k = min(step.target.shape[1] // 2, int(step.dead.sum()))
-        if k == 0:
+        """Return the mean over the first samples of the batch; 0 while no latent is dead."""
+        if not remote(step.dead) and not step.dead.any():
             return step.target.new_zeros(())
-        z = step.z.relu() * step.dead
-        if k < int(step.dead.sum()):
-            values, winners = z.topk(k, dim=1, sorted=False)
-            z = torch.zeros_like(z).scatter(1, winners, values)
-        residual = (step.target - step.reconstruction).detach()
-        return self.weight * squared_error(residual, z @ step.p["W_dec"])
+        few = max(1, round(self.share * len(step.x)))
+        residual = (step.target - step.reconstruction)[:few].detach()
+        pre = step.encoder.top(step.x[:few], step.target.shape[1] // 2, among=step.dead)
+        latents = pre.with_values(pre.values.relu() * pre.of_latent(step.dead))
+        revived = latents.decode(step.p["W_dec"], torch.zeros_like(step.p["b_dec"]))
+        return self.weight * squared_error(residual, revived) * step.dead.any()
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,7 @@ class Prefixes:
         """Return the sum over prefixes of the batch mean."""
         total = step.target.new_zeros(())
         for share in self.shares:
-            size = max(1, round(share * step.z.shape[1]))
+            size = max(1, round(share * step.dead.shape[0]))
             prefix = step.latents.prefix(size).decode(step.p["W_dec"], step.p["b_dec"])
             total = total + squared_error(step.target, prefix)
         return self.weight * total
@@ -162,6 +175,6 @@ class Anchors:
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the penalty of the first k latents; it does not depend on the batch."""
         first, second = step.anchors
-        known = len(first)
-        distance = (step.p["W_enc"][:known] - first).pow(2).sum() + (step.p["W_dec"][:known] - second).pow(2).sum()
-        return self.weight * distance
+        known = torch.arange(len(first), device=first.device)
+        encoder, decoder = rows(step.p["W_enc"], known), rows(step.p["W_dec"], known)
+        return self.weight * ((encoder - first).pow(2).sum() + (decoder - second).pow(2).sum())

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.pairing import pair_sites
 from lrbench.seeds import generator
@@ -55,6 +56,8 @@ class TrainView:
     pair
         ``"autoencoder"``: the first site to itself; ``"transcoder"``: the first to the second; ``"crosscoder"``: all sites,
         concatenated, to themselves.
+    start
+        Where training has to start, for this pair: only in tasks that ask whether a method gets out of a minimum. Else None.
     """
 
     sites: tuple[Float[Tensor, "sample _d_site"], ...]
@@ -62,16 +65,21 @@ class TrainView:
     budget: Budget
     seed: int
     pair: str = "autoencoder"
+    start: Dictionary | None = None
 
     def __post_init__(self) -> None:
         pair_sites(self.pair, len(self.sites))  # raises where they do not fit
+        if self.start is not None and self.start.pair != self.pair:
+            raise LrbenchError(
+                f"this view's start is built for {self.start.pair!r}, not for {self.pair!r}: ask the task, task.view({self.pair!r})"
+            )
 
     def __repr__(self) -> str:
         shape = f"{self.pair}, {self.d_in} -> {self.d_out}, {len(self.sites[0])} samples"
         return f"TrainView({shape}, {len(self.anchor_sites[0])} anchors, {self.budget})"
 
     def paired(self, pair: str) -> TrainView:
-        """Return the same data for another pairing."""
+        """Return the same data for another pairing, or raise `LrbenchError` where training has to start from a given point."""
         return self if pair == self.pair else replace(self, pair=pair)
 
     def to(self, device: str | torch.device) -> TrainView:
@@ -80,6 +88,7 @@ class TrainView:
             self,
             sites=tuple(site.to(device) for site in self.sites),
             anchor_sites=tuple(site.to(device) for site in self.anchor_sites),
+            start=None if self.start is None else self.start.to(device),
         )
 
     @property
@@ -110,7 +119,8 @@ class TrainView:
     def fingerprint(self) -> int:
         """Return a checksum of all that the view holds: it changes when somebody writes into the data."""
         checksum = zlib.crc32(repr((self.budget, self.seed, self.pair)).encode())
-        for tensor in (*self.sites, *self.anchor_sites):
+        start = () if self.start is None else self.start.weights
+        for tensor in (*self.sites, *self.anchor_sites, *start):
             checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, checksum)
         return checksum
 

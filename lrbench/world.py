@@ -15,11 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from lrbench.bend import Bend
 from lrbench.errors import LrbenchError
 from lrbench.seeds import generator
 from lrbench.structure import Groups, Hierarchy, WorldSpec
 
 PROJECTION_STEPS = 2000
+BEND_SAMPLES = 4096  # what the mean square of a bent world is taken over
+GRAM_ROWS = 4096  # rows of the Gram matrix that are held at a time
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,16 @@ class World:
             spread_directions(spec.n_features, dim, spec.interference, generator(seed, "world", site))
             for site, dim in enumerate(spec.dims)
         ]
+        self._linear = self.directions
+        self._bends = [self._bend(site) for site in range(len(spec.dims))]
+        if spec.bend:  # a feature's direction is where it points on its own
+            self.directions = [F.normalize(self.isolated(site), dim=1) for site in range(len(spec.dims))]
+
+    def _bend(self, site: int) -> Bend | None:
+        if not self.spec.bend:
+            return None
+        sample = self.sample(BEND_SAMPLES, "bend").represent(self._linear[site])
+        return Bend(self.spec.bend, sample, generator(self.seed, "bend", site))
 
     @property
     def hash(self) -> str:
@@ -100,6 +113,10 @@ class World:
     def interference(self) -> list[float]:
         """The largest signed inner product between two directions, per site (the paper's M)."""
         return [max_interference(directions) for directions in self.directions]
+
+    @cached_property
+    def _rates(self) -> Float[Tensor, " feature"]:
+        return torch.tensor(self.spec.rates, dtype=torch.float64)  # takes as long as a batch where features are many
 
     def sample(self, n_samples: int, stream: str = "data", index: int = 0) -> SparseFeatures:
         """Return samples of x, the same for the same stream and index.
@@ -114,7 +131,7 @@ class World:
         if n_samples < 1:
             raise LrbenchError(f"n_samples={n_samples}: expected at least 1")
         rng = generator(self.seed, stream, index)
-        keys = _active_keys(self.spec, n_samples, rng)
+        keys = _active_keys(self.spec, self._rates, n_samples, rng)
         values = self.spec.magnitude_min + self.spec.magnitude_scale * _exponential(len(keys), rng)
         rows = torch.div(keys, self.spec.n_features, rounding_mode="floor")
         offsets = torch.searchsorted(rows, torch.arange(n_samples))
@@ -141,7 +158,8 @@ class World:
         stream, index
             Where the noise is drawn; give what `sample` was given.
         """
-        x = features.represent(self.directions[site])
+        x, bend = features.represent(self._linear[site]), self._bends[site]
+        x = x if bend is None else bend(x)
         if self.spec.noise:
             rng = generator(self.seed, stream, index, "noise", site)
             x = x + self.spec.noise / x.shape[1] ** 0.5 * torch.randn(x.shape, generator=rng)
@@ -149,7 +167,8 @@ class World:
 
     def isolated(self, site: int = 0) -> Float[Tensor, "feature dim"]:
         """Return every feature on its own, at its mean magnitude, as seen at a site (no noise)."""
-        return self.spec.mean_magnitude * self.directions[site]
+        alone, bend = self.spec.mean_magnitude * self._linear[site], self._bends[site]
+        return alone if bend is None else bend(alone)
 
 
 def spread_directions(
@@ -167,6 +186,8 @@ def spread_directions(
     """
     step_size, push, margin = 0.5, 0.01, 0.02 * interference  # the paper leaves lambda and eps open
     rows = F.normalize(torch.randn(n_features, dim, generator=rng), dim=1)
+    if interference >= 1.0:
+        return rows  # unit rows reach no more: no Gram matrix is needed
     reached = lowest = max_interference(rows)
     for _ in range(steps):
         if reached <= interference:
@@ -189,7 +210,12 @@ def max_interference(directions: Float[Tensor, "feature dim"]) -> float:
     """Return the largest signed inner product between two different rows (the paper's M); -1 for a single row."""
     if len(directions) < 2:
         return -1.0
-    return float((directions @ directions.T).fill_diagonal_(-1.0).max())
+    largest = -1.0
+    for first in range(0, len(directions), GRAM_ROWS):
+        gram = directions[first : first + GRAM_ROWS] @ directions.T
+        gram.diagonal(first).fill_(-1.0)
+        largest = max(largest, float(gram.max()))
+    return largest
 
 
 def _exponential(n: int, rng: torch.Generator) -> Float[Tensor, " active"]:
@@ -212,11 +238,12 @@ def _bernoulli_keys(rates: Float[Tensor, " feature"], n_rows: int, rng: torch.Ge
     return keys
 
 
-def _active_keys(spec: WorldSpec, n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
+def _active_keys(
+    spec: WorldSpec, rates: Float[Tensor, " feature"], n_rows: int, rng: torch.Generator
+) -> Int[Tensor, " active"]:
     """Return the sorted keys row * n + feature of all that is active."""
     if isinstance(spec.structure, Groups):
         return _group_keys(spec, spec.structure, n_rows, rng)
-    rates = torch.tensor(spec.rates, dtype=torch.float64)
     if not isinstance(spec.structure, Hierarchy):
         return _bernoulli_keys(rates, n_rows, rng)
     parents = torch.tensor(spec.parents)

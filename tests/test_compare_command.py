@@ -18,7 +18,7 @@ from lrbench.cli import main
 from lrbench.leaderboard.compare import DEFAULT_METRICS
 from lrbench.leaderboard.compare_source import NotThere, read_side
 from lrbench.record import Provenance, Record, Timing
-from lrbench.registry import method_catalogue, select_tasks
+from lrbench.registry import methods_for, select_tasks
 from lrbench.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -278,7 +278,7 @@ def test_the_page_shows_the_simulation(simulation: ModuleType) -> None:
 
 def test_every_method_was_measured(simulation: ModuleType) -> None:
     noise = simulation.load_noise()
-    assert sorted(noise) == sorted(info.name for info in method_catalogue())
+    assert sorted(noise) == sorted(info.name for info in methods_for())
     for method, sorts in noise.items():
         for name in DEFAULT_METRICS:
             assert sorted(sorts["training"][name]) == sorted(sorts["seeds"][name]) == TASKS_OF_QUICK, method

@@ -6,6 +6,11 @@ import pytest
 import torch
 
 import lrbench
+from lrbench.engine.adam import Adam
+from lrbench.engine.encoder import Encoder
+from lrbench.sdl import SDL, start_parameters
+from lrbench.seeds import generator
+from lrbench.terms import Step, squared_error
 
 pytestmark = [
     pytest.mark.gpu,
@@ -35,3 +40,37 @@ def test_a_gpu_recovers_what_a_cpu_recovers(name: str) -> None:
     on_gpu = lrbench.score(trained, task)
     assert on_gpu["headline"] == pytest.approx(on_cpu["headline"], abs=0.02)
     assert on_gpu["fvu"] == pytest.approx(on_cpu["fvu"], abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["topk_sae+anchored", "batchtopk_sae", "matryoshka_sae", "crosscoder"])
+def test_a_step_on_a_gpu_is_that_of_the_kernels_and_never_waits(name: str) -> None:
+    """Loss and gradients of a training step, from the same start and batch, with synchronisation an error on the GPU."""
+    task, method = lrbench.load_task("superposition/1.30x", "quick"), lrbench.load_method(name)
+    assert isinstance(method, SDL)
+    losses, weights = {}, {}
+    for device in ("cpu", "cuda"):
+        view = task.view(method.pair, device)
+        rule = method.rule.bind(view.budget)
+        p = start_parameters(view, rule, generator(0, "init"))
+        x, target = view.head(256)
+        encoder, optimiser = Encoder(p["W_enc"], p["b_enc"]), Adam(p, unit=("W_dec",))
+        dead = torch.arange(len(p["W_enc"]), device=device) % 3 == 0
+        anchors = view.anchors
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error" if device == "cuda" else "default")
+        try:
+            pre = rule.select(encoder, x, p)
+            latents = rule.activate(pre, p)
+            reconstruction = latents.decode(p["W_dec"], p["b_dec"])
+            state = Step(x, target, reconstruction, pre, latents, p, encoder, rule, dead, anchors)
+            loss = squared_error(target, reconstruction)
+            for term in method.terms:
+                loss = loss + term(state)
+            loss.backward()
+            optimiser.step(1e-3)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        losses[device], weights[device] = loss.item(), {key: value.detach().cpu() for key, value in p.items()}
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-4)
+    for key, value in weights["cpu"].items():
+        torch.testing.assert_close(weights["cuda"][key], value, rtol=1e-3, atol=2.1e-3)  # Adam's first step: lr in sign

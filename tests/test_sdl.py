@@ -13,16 +13,18 @@ from torch import Tensor
 
 import lrbench
 from lrbench.dictionary import Dictionary
+from lrbench.engine.adam import Adam
 from lrbench.errors import LrbenchError
 from lrbench.registry import method_catalogue
 from lrbench.rules import BatchTopK, JumpReLU, Parameters, Rule, TopK
-from lrbench.sdl import SDL, anchored, learning_rate, resample_dead, start_parameters
+from lrbench.sdl import SDL, learning_rate, resample_dead, start_parameters
 from lrbench.seeds import generator
 from lrbench.task import Task
 from lrbench.terms import L0, L1, Anchors, AuxK, Prefixes, Step, squared_error
+from lrbench.twins import anchored
 from lrbench.view import TrainView
 
-METHODS = [info.name for info in method_catalogue() if info.kind == "sdl" and not info.name.endswith("+anchored")]
+METHODS = [info.name.split("+")[0] for info in method_catalogue() if info.twin == "anchored"]
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
@@ -104,14 +106,16 @@ def test_the_anchored_twin_is_the_method_plus_one_term(name: str, task: Task) ->
     assert (plain.fit(view, 1).W_dec[:known] * second).sum(1).min() < 0.9
 
 
-@pytest.mark.parametrize("name", [info.name for info in method_catalogue() if info.kind == "sdl"])
+@pytest.mark.parametrize("name", [info.name for info in method_catalogue() if info.name.split("+")[0] in METHODS])
 def test_hyperparameters_go_round(name: str) -> None:
     method = lrbench.load_method(name)
     values = method.hyperparameters()
     assert method.with_hyperparameters(**values) == method
     assert {"lr", "batch_size", "resample"} <= set(values)
     for key, value in values.items():
-        other = {"k": 5, "batch_size": 32}.get(key, (0.5, 0.25) if isinstance(value, tuple) else (value or 0) + 1)
+        other = {"k": 5, "batch_size": 32, "scouting": 0.25}.get(
+            key, (0.5, 0.25) if isinstance(value, tuple) else (value or 0) + 1
+        )
         changed = lrbench.load_method(name, **{key: other})
         assert changed.hyperparameters() == values | {key: other}
         assert changed != method
@@ -203,9 +207,9 @@ def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
     rng = torch.Generator().manual_seed(0)
     shapes = {"W_enc": (6, 4), "b_enc": (6,), "W_dec": (6, 4), "b_dec": (4,), "log_threshold": (6,)}
     p = {name: torch.randn(shape, generator=rng).requires_grad_() for name, shape in shapes.items()}
-    optimiser = torch.optim.Adam(list(p.values()), lr=0.1)
+    optimiser = Adam(p, unit=("W_dec",))
     sum(tensor.pow(2).sum() for tensor in p.values()).backward()  # type: ignore[union-attr]
-    optimiser.step()
+    optimiser.step(0.1)
     before = {name: tensor.detach().clone() for name, tensor in p.items()}
     x = torch.randn(50, 4, generator=rng)
     reconstruction = x.clone()
@@ -221,10 +225,10 @@ def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
         assert p["log_threshold"][row] == 0.0
     for name in ("W_enc", "b_enc", "W_dec", "log_threshold"):
         assert torch.equal(p[name][~dead], before[name][~dead])
-        memory = optimiser.state[p[name]]
-        assert not memory["exp_avg"][dead].any()
-        assert not memory["exp_avg_sq"][dead].any()
-        assert bool(memory["exp_avg"][~dead].all())
+        for moment in (optimiser.watched[name].first, optimiser.watched[name].second):
+            moment = moment.view_as(p[name])
+            assert not moment[dead].any()
+            assert bool(moment[~dead].all())
     for none_or_all in (torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)):
         unchanged = {name: tensor.detach().clone() for name, tensor in p.items()}
         with torch.no_grad():

@@ -93,6 +93,7 @@ def test_the_hash_changes_with_every_field_and_with_the_seed() -> None:
         "magnitude_scale": 0.6,
         "noise": 0.2,
         "structure": Groups(2, 0.5),
+        "bend": 0.1,
     }
     assert set(changes) == {field.name for field in fields(WorldSpec)}
     others = [replace(SPEC, **{name: value}) for name, value in changes.items()]

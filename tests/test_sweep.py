@@ -34,7 +34,7 @@ def test_defaults_are_the_winners(method: str, sweep: ModuleType) -> None:
 
 
 def test_every_trained_method_was_swept(sweep: ModuleType) -> None:
-    trained = {info.name for info in method_catalogue() if info.kind == "sdl" and "+" not in info.name}
+    trained = {info.name.split("+")[0] for info in method_catalogue() if info.twin}
     assert trained <= set(RESULTS)
     assert set(RESULTS) == set(sweep.GRIDS)
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lrbench import activation
 from lrbench.dictionary import Dictionary
+from lrbench.engine.encoder import Encoder
+from lrbench.engine.latents import Dense
+from lrbench.engine.mode import use
 from lrbench.rules import BatchTopK, Gated, JumpReLU, Rule, TopK
 from lrbench.terms import L0, L1, Anchors, AuxK, GateLoss, Prefixes, Step, squared_error
 from lrbench.view import Budget
@@ -33,11 +36,23 @@ def step(rule: Rule | None = None, dead: tuple[int, ...] = ()) -> Step:
         "b_dec": normal(D_OUT),
     }
     p = {name: tensor.requires_grad_() for name, tensor in (p | rule.start(LATENTS)).items()}
-    z = normal(BATCH, D_IN) @ p["W_enc"].T + p["b_enc"]
-    latents = rule.select(z, p)
+    x, encoder = normal(BATCH, D_IN), Encoder(p["W_enc"], p["b_enc"])
+    pre = rule.select(encoder, x, p)
+    latents = rule.activate(pre, p)
     is_dead = torch.tensor([i in dead for i in range(LATENTS)])
     anchors = (normal(2, D_IN), normal(2, D_OUT))
-    return Step(normal(BATCH, D_OUT), latents.decode(p["W_dec"], p["b_dec"]), z, latents, p, rule, is_dead, anchors)
+    reconstruction = latents.decode(p["W_dec"], p["b_dec"])
+    return Step(x, normal(BATCH, D_OUT), reconstruction, pre, latents, p, encoder, rule, is_dead, anchors)
+
+
+def z(s: Step) -> Tensor:
+    """Return every pre-activation."""
+    return s.x @ s.p["W_enc"].T + s.p["b_enc"]
+
+
+def activate(rule: Rule, z: Tensor, p: dict[str, Tensor]) -> Tensor:
+    """Return a rule's latents from every pre-activation."""
+    return rule.activate(Dense(z), p).dense()
 
 
 def number(value: Tensor) -> float:
@@ -59,7 +74,7 @@ def test_squared_error_sums_over_dimensions_and_averages_over_samples() -> None:
 
 def test_l1_is_the_mean_sum_of_the_latents() -> None:
     s = step()
-    expected = 0.3 * sum(max(0.0, value) for row in s.z.tolist() for value in row) / BATCH
+    expected = 0.3 * sum(max(0.0, value) for row in z(s).tolist() for value in row) / BATCH
     assert number(L1(0.3)(s)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -67,11 +82,11 @@ def test_l0_is_the_mean_number_of_active_latents_and_moves_thresholds_only() -> 
     s = step(JumpReLU(threshold=0.3, bandwidth=0.8))
     loss = L0(0.3)(s)
     assert number(loss) == pytest.approx(
-        0.3 * sum(value > 0.3 for row in s.z.tolist() for value in row) / BATCH, rel=1e-5
+        0.3 * sum(value > 0.3 for row in z(s).tolist() for value in row) / BATCH, rel=1e-5
     )
     loss.backward()
     assert s.p["W_enc"].grad is None or not s.p["W_enc"].grad.any()
-    inside = [sum(abs(row[i] - 0.3) < 0.4 for row in s.z.tolist()) for i in range(LATENTS)]
+    inside = [sum(abs(row[i] - 0.3) < 0.4 for row in z(s).tolist()) for i in range(LATENTS)]
     expected = [
         -0.3 * 0.3 * count / (0.8 * BATCH) for count in inside
     ]  # the chain rule through log θ brings the second 0.3
@@ -81,7 +96,7 @@ def test_l0_is_the_mean_number_of_active_latents_and_moves_thresholds_only() -> 
 
 def test_gate_loss_reconstructs_from_the_gate_through_a_frozen_decoder() -> None:
     s = step(Gated())
-    gate = s.z.relu()
+    gate = z(s).relu()
     through = gate @ s.p["W_dec"] + s.p["b_dec"]
     loss = GateLoss(0.3)(s)
     expected = 0.3 * number(gate.sum()) / BATCH + error(s.target, through)
@@ -93,16 +108,26 @@ def test_gate_loss_reconstructs_from_the_gate_through_a_frozen_decoder() -> None
     assert bool(s.p["W_enc"].grad.any())
 
 
+@pytest.mark.parametrize("path", ["auto", "reference"])
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.01])
 @pytest.mark.parametrize("dead", [(), (1,), (1, 3), (0, 1, 3, 5)])
-def test_auxk_lets_the_largest_dead_latents_explain_the_residual(dead: tuple[int, ...]) -> None:
+def test_auxk_lets_the_largest_dead_latents_explain_the_residual(
+    dead: tuple[int, ...], share: float, path: str
+) -> None:
+    with use(path):
+        check_auxk(dead, share)
+
+
+def check_auxk(dead: tuple[int, ...], share: float) -> None:
     s = step(TopK(2), dead)
     k = min(len(dead), D_OUT // 2)
-    residual, loss = s.target - s.reconstruction, AuxK(0.5)(s)
-    explained = torch.zeros(BATCH, D_OUT)
-    for row in range(BATCH):
-        for i in sorted(dead, key=lambda i: -number(s.z[row, i]))[:k]:
-            explained[row] += max(0.0, number(s.z[row, i])) * s.p["W_dec"][i]
-    assert number(loss) == pytest.approx(0.5 * error(residual, explained) if dead else 0.0, rel=1e-5)
+    residual, loss = s.target - s.reconstruction, AuxK(0.5, share)(s)
+    few = max(1, round(share * BATCH))
+    explained = torch.zeros(few, D_OUT)
+    for row in range(few):
+        for i in sorted(dead, key=lambda i: -number(z(s)[row, i]))[:k]:
+            explained[row] += max(0.0, number(z(s)[row, i])) * s.p["W_dec"][i]
+    assert number(loss) == pytest.approx(0.5 * error(residual[:few], explained) if dead else 0.0, rel=1e-5)
     if dead:
         loss.backward()
         moved = s.p["W_dec"].grad.abs().sum(1) > 0  # type: ignore[union-attr]
@@ -147,7 +172,7 @@ def test_jumprelu_gradients_are_those_of_the_expectation() -> None:
     for theta in (0.3, 0.7, 1.5):
         for value in (True, False):
             p = {"log_threshold": torch.tensor([math.log(theta)], dtype=torch.float64, requires_grad=True)}
-            (rule.select(z, p).dense() if value else rule.count(z, p)).mean().backward()
+            (activate(rule, z, p).mean() if value else rule.count(Dense(z), p)).backward()
             numeric = (expectation(theta + h, value) - expectation(theta - h, value)) / (2 * h)
             assert float(p["log_threshold"].grad) / theta == pytest.approx(numeric, rel=0.01)  # type: ignore[arg-type]
 
@@ -156,7 +181,7 @@ def test_jumprelu_passes_gradients_to_what_is_active_only() -> None:
     z = torch.tensor([[0.05, 0.29, 0.31, 2.0]], requires_grad=True)
     p = {"log_threshold": torch.full((4,), math.log(0.3), requires_grad=True)}
     rule = JumpReLU(bandwidth=0.1)
-    rule.select(z, p).dense().sum().backward()
+    activate(rule, z, p).sum().backward()
     assert z.grad is not None
     assert z.grad.tolist() == [[0.0, 0.0, 1.0, 1.0]]
     assert p["log_threshold"].grad is not None
@@ -173,7 +198,7 @@ def test_a_gated_dictionary_is_the_function_that_was_trained(seed: int) -> None:
     p = {name: tensor.double() for name, tensor in p.items()}
     x = torch.randn(500, 8, generator=rng).double()
     z = x @ p["W_enc"].T + p["b_enc"]
-    trained = Gated().select(z, p).dense()
+    trained = activate(Gated(), z, p)
     w_enc, b_enc, sigma = Gated().freeze(p, z)
     frozen = Dictionary(w_enc, b_enc, w_enc, None, sigma).encode(x)
     assert torch.allclose(frozen, trained, atol=1e-12)
@@ -184,11 +209,14 @@ def test_a_gated_dictionary_is_the_function_that_was_trained(seed: int) -> None:
 def test_jumprelu_and_topk_freeze_to_what_they_trained() -> None:
     z = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
     p = {"W_enc": torch.ones(6, 3), "b_enc": torch.ones(6), "log_threshold": torch.linspace(-2, 0, 6)}
-    for rule in (Rule(), JumpReLU(), TopK(2)):
+    for rule in (Rule(), JumpReLU()):
         w_enc, b_enc, sigma = rule.freeze(p, z)
         assert w_enc is p["W_enc"]
         assert b_enc is p["b_enc"]
-        assert torch.equal(sigma(z), rule.select(z, p).dense())
+        assert torch.equal(sigma(z), activate(rule, z, p))
+    encoder = Encoder(torch.eye(6), torch.zeros(6))
+    selected = TopK(2).activate(TopK(2).select(encoder, z, p), p).dense()
+    torch.testing.assert_close(TopK(2).freeze(p, z)[2](z), selected)
 
 
 def test_batchtopk_freezes_to_the_threshold_that_lets_k_pass() -> None:

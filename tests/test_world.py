@@ -43,6 +43,18 @@ def test_interference_is_signed(worlds: dict[str, World]) -> None:
     assert max_interference(torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, -1.0]])) == pytest.approx(0.6)
 
 
+def test_interference_is_the_same_block_by_block(worlds: dict[str, World], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [max_interference(site) for site in worlds["independent"].directions]
+    monkeypatch.setattr("lrbench.world.GRAM_ROWS", 7)  # 24 rows: the last block is smaller
+    assert [max_interference(site) for site in worlds["independent"].directions] == pytest.approx(whole, abs=1e-6)
+
+
+def test_no_gram_matrix_where_every_interference_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = World(WorldSpec(24, (16,), interference=0.999)).directions[0]
+    monkeypatch.setattr("lrbench.world.max_interference", None)
+    assert torch.equal(World(WorldSpec(24, (16,), interference=1.0)).directions[0], expected)
+
+
 def test_an_interference_out_of_reach_says_how_far_it_came() -> None:
     with pytest.raises(
         LrbenchError, match=r"M=0\.01 was not reached with n=24 .* came down to 0\.\d+; ask for"

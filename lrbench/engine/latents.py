@@ -1,33 +1,52 @@
-"""Latents of a training batch, in the form that costs least: as a dense matrix, or as the active ones only.
+"""Latents of a training batch, in the form that costs least: as a dense matrix, or as the selected ones only.
 
 Both forms answer the same questions. `Dense` is the slow, obvious reference; `Active` gives the same numbers and gradients
-while touching only the decoder rows of latents that fire.
+while touching only the decoder rows of latents that are selected. Pre-activations come in the same two forms.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Self
+
+from lrbench.engine import ops
+from lrbench.engine.mode import remote
+from lrbench.engine.selection import Selection
 
 
 class Latents(Protocol):
-    """What the loss asks of a batch's latents x_q."""
+    """What rules and terms ask of a batch's latents x_q, or of the pre-activations that may become some."""
+
+    @property
+    def values(self) -> Tensor:
+        """The numbers, in whatever shape they are kept."""
+
+    @property
+    def n_samples(self) -> int:
+        """Size B of the batch."""
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return other numbers in the same places."""
+
+    def of_latent(self, parameter: Float[Tensor, " latent"] | Bool[Tensor, " latent"]) -> Tensor:
+        """Return a parameter of the latents in a shape that goes with ``values``."""
 
     def decode(
         self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"]
     ) -> Float[Tensor, "batch d_out"]:
         """Return x_q W_dec + b_dec."""
 
-    def prefix(self, size: int) -> Latents:
+    def prefix(self, size: int) -> Self:
         """Return the same latents with all but the first ``size`` set to zero."""
 
     def l1(self) -> Float[Tensor, ""]:
-        """Return the batch mean of ‖x_q‖₁."""
+        """Return the batch mean of ‖x_q‖₁, for latents >= 0."""
 
     def fired(self) -> Bool[Tensor, " latent"]:
         """Return which latents are positive on some sample."""
@@ -42,33 +61,46 @@ class Dense:
 
     Parameters
     ----------
-    matrix
+    values
         x_q, a row a sample.
     """
 
-    matrix: Float[Tensor, "batch latent"]
+    values: Float[Tensor, "batch latent"]
+
+    @property
+    def n_samples(self) -> int:
+        """Size B of the batch."""
+        return len(self.values)
+
+    def with_values(self, values: Tensor) -> Dense:
+        """Return other numbers in the same places."""
+        return Dense(values)
+
+    def of_latent(self, parameter: Float[Tensor, " latent"] | Bool[Tensor, " latent"]) -> Tensor:
+        """Return the parameter, which goes with every row."""
+        return parameter
 
     def decode(
         self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"]
     ) -> Float[Tensor, "batch d_out"]:
         """Return x_q W_dec + b_dec."""
-        return torch.addmm(b_dec, self.matrix, w_dec)
+        return torch.addmm(b_dec, self.values, w_dec)
 
     def prefix(self, size: int) -> Dense:
         """Return the same latents with all but the first ``size`` set to zero."""
-        return Dense(F.pad(self.matrix[:, :size], (0, self.matrix.shape[1] - size)))
+        return Dense(F.pad(self.values[:, :size], (0, self.values.shape[1] - size)))
 
     def l1(self) -> Float[Tensor, ""]:
-        """Return the batch mean of ‖x_q‖₁."""
-        return self.matrix.sum(1).mean()
+        """Return the batch mean of ‖x_q‖₁, for latents >= 0."""
+        return self.values.sum(1).mean()
 
     def fired(self) -> Bool[Tensor, " latent"]:
         """Return which latents are positive on some sample."""
-        return (self.matrix > 0).any(0)
+        return self.values.amax(0) > 0
 
     def dense(self) -> Float[Tensor, "batch latent"]:
         """Return the matrix."""
-        return self.matrix
+        return self.values
 
 
 @dataclass(frozen=True)
@@ -77,58 +109,51 @@ class Active:
 
     Parameters
     ----------
-    indices, values
-        Selected latents and their values >= 0, sample after sample.
-    offsets
-        Where each sample starts.
-    n_latents
-        Width n_q.
+    chosen
+        Which are selected.
+    values
+        Their values, sample after sample.
     """
 
-    indices: Int[Tensor, " selected"]
+    chosen: Selection
     values: Float[Tensor, " selected"]
-    offsets: Int[Tensor, " batch"]
-    n_latents: int
+
+    @property
+    def n_samples(self) -> int:
+        """Size B of the batch."""
+        return self.chosen.n_samples
+
+    def with_values(self, values: Tensor) -> Active:
+        """Return other numbers in the same places."""
+        return Active(self.chosen, values)
+
+    def of_latent(self, parameter: Float[Tensor, " latent"] | Bool[Tensor, " latent"]) -> Tensor:
+        """Return the parameter of every selected latent."""
+        return parameter[self.chosen.indices]
 
     def decode(
         self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"]
     ) -> Float[Tensor, "batch d_out"]:
         """Return x_q W_dec + b_dec, reading only the selected rows."""
-        x: Tensor = F.embedding_bag(self.indices, w_dec, self.offsets, mode="sum", per_sample_weights=self.values)
-        return x + b_dec
+        return ops.decode(self.chosen, self.values, w_dec) + b_dec
 
     def prefix(self, size: int) -> Active:
-        """Return the same latents with all but the first ``size`` set to zero."""
-        return replace(self, values=self.values * (self.indices < size))
+        """Return the same latents with all but the first ``size`` set to zero, or left out."""
+        keep = self.chosen.indices < size
+        if remote(keep):
+            return Active(self.chosen, self.values * keep)
+        return Active(self.chosen.where(keep), self.values[keep])
 
     def l1(self) -> Float[Tensor, ""]:
-        """Return the batch mean of ‖x_q‖₁."""
-        return self.values.sum() / len(self.offsets)
+        """Return the batch mean of ‖x_q‖₁, for latents >= 0."""
+        return self.values.sum() / self.n_samples
 
     def fired(self) -> Bool[Tensor, " latent"]:
         """Return which latents are positive on some sample."""
-        fired = torch.zeros(self.n_latents, dtype=torch.bool, device=self.indices.device)
-        return fired.index_put((self.indices[self.values > 0],), torch.tensor(True, device=fired.device))
+        times = self.values.new_zeros(self.chosen.n_latents)
+        return times.index_add_(0, self.chosen.indices, (self.values > 0).to(times)) > 0
 
     def dense(self) -> Float[Tensor, "batch latent"]:
         """Return the latents as a matrix."""
-        counts = torch.diff(self.offsets, append=self.offsets.new_tensor([len(self.indices)]))
-        rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-        matrix = self.values.new_zeros(len(counts), self.n_latents)
-        return matrix.index_put((rows, self.indices), self.values)
-
-
-def select_topk(z: Float[Tensor, "batch latent"], k: int) -> Active:
-    """Return the k largest of each sample, negative ones as 0."""
-    n_latents = z.shape[1]
-    values, winners = z.topk(min(k, n_latents), dim=1, sorted=False)
-    offsets = torch.arange(0, winners.numel(), winners.shape[1], device=z.device)
-    return Active(winners.flatten(), values.relu().flatten(), offsets, n_latents)
-
-
-def select_batch_topk(z: Float[Tensor, "batch latent"], k: int) -> Active:
-    """Return the k·B largest of a batch of B, negative ones as 0."""
-    n_samples, n_latents = z.shape
-    winners = z.flatten().topk(min(k, n_latents) * n_samples, sorted=False).indices.sort().values
-    offsets = torch.searchsorted(winners, torch.arange(0, z.numel(), n_latents, device=z.device))
-    return Active(winners % n_latents, z.flatten()[winners].relu(), offsets, n_latents)
+        matrix = self.values.new_zeros(self.n_samples, self.chosen.n_latents)
+        return matrix.index_put((self.chosen.samples.long(), self.chosen.indices.long()), self.values)

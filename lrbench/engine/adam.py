@@ -1,0 +1,107 @@
+"""Adam for a dictionary's parameters: rows of weight matrices in one pass of a kernel, everything else by torch.
+
+The numbers are those of `torch.optim.Adam` followed by a normalisation of the unit rows, up to the rounding of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from lrbench.engine.mode import compiled, kernels
+from lrbench.engine.rows import RowGradient, by_latent, joined, watch
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+REST = 170  # steps after which a row's momentum, (0.9 / √0.999)^170 of what it was, moves no float of a unit row
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A parameter that the kernel updates, as a matrix (a vector is one row), with Adam's memory of it."""
+
+    parameter: Tensor
+    weight: Float[Tensor, "row dim"]
+    gradients: list[RowGradient]
+    first: Float[Tensor, "row dim"]
+    second: Float[Tensor, "row dim"]
+    idle: Int[Tensor, " row"]
+
+
+class Adam:
+    """The optimiser of a training run.
+
+    Parameters
+    ----------
+    parameters
+        What is trained, by name.
+    unit
+        Names of the matrices whose rows have unit length after every step.
+    """
+
+    def __init__(self, parameters: dict[str, Tensor], unit: tuple[str, ...] = ()) -> None:
+        self.parameters, self.unit = parameters, unit
+        self.steps = 0
+        self.watched = {name: _watched(p) for name, p in parameters.items() if compiled(p)}
+        others = [p for name, p in parameters.items() if name not in self.watched]
+        self.others = torch.optim.Adam(others, betas=BETAS, eps=EPSILON, fused=True) if others else None
+
+    def step(self, lr: float) -> None:
+        """Take a step against the gradients of the last backward pass, and clear them."""
+        self.steps += 1
+        for name, watched in self.watched.items():
+            self._step(watched, lr, name in self.unit)
+        if self.others is None:
+            return
+        self.others.param_groups[0]["lr"] = lr
+        self.others.step()
+        self.others.zero_grad()
+        with torch.no_grad():
+            for name in self.unit:
+                if name not in self.watched:
+                    self.parameters[name].copy_(F.normalize(self.parameters[name], dim=1))
+
+    def forget(self, names: Iterable[str], rows: Int[Tensor, " row"]) -> None:
+        """Clear the memory of these latents, as if they had never had a gradient."""
+        for name in names:
+            if name in self.watched:
+                shape = self.parameters[name].shape
+                memory = (self.watched[name].first.view(shape), self.watched[name].second.view(shape))
+            else:
+                assert self.others is not None
+                state = self.others.state[self.parameters[name]]
+                memory = (state["exp_avg"], state["exp_avg_sq"])
+            for moment in memory:
+                moment[rows] = 0.0
+
+    def _step(self, watched: _Watched, lr: float, unit: bool) -> None:
+        w, gradient = watched.weight, watched.parameter.grad
+        none = w.new_empty(0, w.shape[1])
+        if watched.gradients:
+            terms = joined(watched.gradients)
+        else:
+            terms = RowGradient(torch.empty(0, dtype=torch.int32), none[:, 0], torch.empty(0, dtype=torch.int32), none)
+        starts, order = by_latent(terms.indices, w.shape[0])
+        scalars = (*BETAS, lr / (1 - BETAS[0] ** self.steps), (1 - BETAS[1] ** self.steps) ** -0.5, EPSILON)
+        number = np.float32 if w.dtype == torch.float32 else np.float64
+        kernels.spread(
+            kernels.adam_rows, w.shape[0], starts, order, terms.coefficients, terms.places, terms.vectors,
+            none if gradient is None else gradient.view_as(w), w, watched.first, watched.second, watched.idle,
+            np.int32(REST), unit, *(number(scalar) for scalar in scalars),
+        )  # fmt: skip
+        watched.gradients.clear()
+        watched.parameter.grad = None
+
+
+def _watched(p: Tensor) -> _Watched:
+    w = p.detach().view(-1, p.shape[-1])
+    gradients = watch(p) if p.ndim == 2 else []
+    return _Watched(
+        p, w, gradients, torch.zeros_like(w), torch.zeros_like(w), torch.zeros(w.shape[0], dtype=torch.int32)
+    )

@@ -1,0 +1,46 @@
+"""Which latents of a batch are selected, sample after sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The selected latents of every sample.
+
+    Parameters
+    ----------
+    indices
+        Latents, sample after sample; none twice in a sample.
+    offsets
+        Where each sample starts, and the number of all.
+    n_latents
+        Width n_q.
+    """
+
+    indices: Int[Tensor, " selected"]
+    offsets: Int[Tensor, " batch_1"]
+    n_latents: int
+
+    @property
+    def n_samples(self) -> int:
+        """Size B of the batch."""
+        return self.offsets.shape[0] - 1
+
+    @cached_property
+    def samples(self) -> Int[Tensor, " selected"]:
+        """The sample of each selected latent."""
+        every = torch.arange(self.n_samples, dtype=self.indices.dtype, device=self.indices.device)
+        return torch.repeat_interleave(every, self.offsets.diff(), output_size=self.indices.shape[0])
+
+    def where(self, keep: Tensor) -> Selection:
+        """Return what a mask keeps."""
+        ends = F.pad(keep.cumsum(0, dtype=self.offsets.dtype), (1, 0))
+        return Selection(self.indices[keep], ends[self.offsets], self.n_latents)

@@ -1,0 +1,244 @@
+"""The loss and its approximation by features on their own (the paper's sections 1 and 2).
+
+The theory leaves biases out and takes σ to be positively homogeneous, σ(a z) = a σ(z), as ReLU and TopK are. A trained
+dictionary has biases and may have thresholds, so σ is evaluated where the world lives: at the mean magnitude c of an active
+feature, and divided by c. Without biases and thresholds this is the paper's σ(W_E w_p^d), whatever c is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lrbench.dictionary import Dictionary
+from lrbench.errors import LrbenchError
+from lrbench.pairing import pair_sites
+from lrbench.structure import Groups, Hierarchy, Independent, WorldSpec
+from lrbench.world import World
+
+MAX_EXACT = 16  # features: 2^16 supports are enumerated in seconds
+CHUNK_ELEMENTS = 16_000_000
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """Every feature on its own: all that the approximate loss knows of a world.
+
+    Parameters
+    ----------
+    inputs, targets
+        w_p^d and w_r^d. Several sites are concatenated as they are, so a crosscoder's rows have length √m.
+    weights
+        M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0].
+    magnitude
+        c, the magnitude at which σ is evaluated.
+    """
+
+    inputs: Float[Tensor, "feature d_in"]
+    targets: Float[Tensor, "feature d_out"]
+    weights: Float[Tensor, " feature"]
+    magnitude: float = 1.0
+
+
+def isolated(world: World | Isolated, pair: str = "autoencoder") -> Isolated:
+    """Return a world's features on their own for a pairing, in float64, unit rows at every site."""
+    if isinstance(world, Isolated):
+        return world
+    ends = pair_sites(pair, len(world.directions))
+    sites = {site: F.normalize(world.directions[site].double(), dim=1) for site in {*ends[0], *ends[1]}}
+    inputs, targets = (torch.cat([sites[site] for site in end], dim=1) for end in ends)
+    return Isolated(inputs, targets, feature_weights(world.spec), world.spec.mean_magnitude)
+
+
+def feature_weights(spec: WorldSpec) -> Float[Tensor, " feature"]:
+    """Return M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0], exactly; a hierarchy's child never fires alone, its M_d is 0.
+
+    With magnitude a + Exp(β) the second moment is a² + 2aβ + 2β².
+    """
+    a, beta = spec.magnitude_min, spec.magnitude_scale
+    return torch.tensor(alone_probabilities(spec), dtype=torch.float64) * (a * a + 2 * a * beta + 2 * beta * beta)
+
+
+def alone_probabilities(spec: WorldSpec) -> list[float]:
+    """Return Pr(x = x_d e_d) of every feature d: it is active and nothing else is."""
+    n, law = spec.n_features, spec.structure
+    if isinstance(law, Groups):
+        event = spec.rate / law.cohesion
+        sizes = [min(law.size, n - start) for start in range(0, n, law.size)]
+        silent = [1.0 - event + event * (1.0 - law.cohesion) ** size for size in sizes]
+        alone = [event * law.cohesion * (1.0 - law.cohesion) ** (size - 1) for size in sizes]
+        unit = [feature // law.size for feature in range(n)]
+        return _times_the_rest([alone[group] for group in unit], silent, unit)
+    if isinstance(law, Hierarchy):
+        roots = [feature for feature in range(n) if spec.parents[feature] < 0]
+        unit_of = {root: number for number, root in enumerate(roots)}
+        alone = [0.0] * n
+        for root in roots:
+            children = len(spec.children.get(root, ()))
+            awake = 1.0 - law.child_given_parent
+            alone[root] = spec.rates[root] * (1.0 if not children else awake if law.exclusive else awake**children)
+        return _times_the_rest(alone, [1.0 - spec.rates[root] for root in roots], [unit_of.get(d, 0) for d in range(n)])
+    return _times_the_rest(spec.rates, [1.0 - rate for rate in spec.rates], list(range(n)))
+
+
+def _times_the_rest(alone: list[float], silent: list[float], unit: list[int]) -> list[float]:
+    """Return alone_d times the product of ``silent`` over all units but d's own (a silent unit may have probability 0)."""
+    before, after = [1.0], [1.0]
+    for value in silent:
+        before.append(before[-1] * value)
+    for value in reversed(silent):
+        after.append(after[-1] * value)
+    after.reverse()
+    return [value * before[own] * after[own + 1] for value, own in zip(alone, unit, strict=True)]
+
+
+def double(dictionary: Dictionary) -> Dictionary:
+    """Return a dictionary in float64 on the CPU: the theory's tolerances come from float64 arithmetic."""
+    weights = (dictionary.W_enc, dictionary.b_enc, dictionary.W_dec, dictionary.b_dec)
+    w_enc, b_enc, w_dec, b_dec = (weight.to("cpu", torch.float64) for weight in weights)
+    return Dictionary(w_enc, b_enc, w_dec, b_dec, dictionary.activation, dictionary.pair)
+
+
+def seen_by(dictionary: Dictionary, world: World | Isolated) -> Isolated:
+    """Return the features on their own as a dictionary's pair sees them.
+
+    Raises
+    ------
+    LrbenchError
+        When the dictionary's rows do not have the world's dimensions, or are not finite.
+    """
+    seen = isolated(world, dictionary.pair)
+    found, expected = (
+        (dictionary.W_enc.shape[1], dictionary.W_dec.shape[1]),
+        (seen.inputs.shape[1], seen.targets.shape[1]),
+    )
+    if found != expected:
+        raise LrbenchError(
+            f"a dictionary of {found[0]} input and {found[1]} output dimensions, the world has {expected[0]} and "
+            f"{expected[1]} for pair={dictionary.pair!r}: certify it on the task and for the pair it was trained on"
+        )
+    if not dictionary.finite():
+        raise LrbenchError("the dictionary holds NaN or infinite weights: no statement applies to it")
+    return seen
+
+
+def codes(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature latent"]:
+    """Return σ(W_E c w_p^d + b_enc) / c for every feature d, in float64.
+
+    A BatchTopK without a threshold takes the n features as its batch: its code of one depends on the others.
+    """
+    return double(dictionary).encode(seen.magnitude * seen.inputs) / seen.magnitude
+
+
+def goals(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature d_out"]:
+    """Return w_r^d - b_dec / c: what latents times decoder rows have to give."""
+    return seen.targets - dictionary.b_dec.to("cpu", torch.float64) / seen.magnitude
+
+
+def approximate_loss(
+    dictionary: Dictionary, world: World | Isolated, weights: Float[Tensor, " feature"] | None = None
+) -> float:
+    """Return L̃ = Σ_d M_d ‖w_r^d − W_D σ(W_E w_p^d)‖².
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps. With biases b or thresholds the summand is
+        ‖w_r^d − (W_D σ(W_E c w_p^d + b_enc) + b_dec) / c‖² at the world's mean magnitude c.
+    world
+        A world, or its `Isolated` features (plain matrices).
+    weights
+        M_d, by default the world's own.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+    """
+    seen = seen_by(dictionary, world)
+    seen = seen if weights is None else replace(seen, weights=weights.double())
+    latents = codes(dictionary, seen)
+    return loss_of(latents, dictionary.W_dec.to(latents), goals(dictionary, seen), seen.weights)
+
+
+def loss_of(
+    latents: Float[Tensor, "feature latent"],
+    w_dec: Float[Tensor, "latent d_out"],
+    targets: Float[Tensor, "feature d_out"],
+    weights: Float[Tensor, " feature"],
+) -> float:
+    """Return Σ_d M_d ‖t_d − z_d W_dec‖² from codes z."""
+    return float(weights @ (targets - latents @ w_dec).pow(2).sum(1))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """L = E‖x_r − x̂_r‖² of a dictionary.
+
+    Parameters
+    ----------
+    mean
+        The loss.
+    standard_error
+        Of the mean; 0 when it is exact.
+    largest
+        The largest squared error: the paper's C where the loss is exact, else the largest of the sample.
+    """
+
+    mean: float
+    standard_error: float
+    largest: float
+
+
+def sampled_loss(dictionary: Dictionary, world: World, n_samples: int = 4096, stream: str = "theory") -> Loss:
+    """Return a Monte-Carlo estimate of L = E‖x_r − W_D σ(W_E x_p)‖², the world's noise included."""
+    seen_by(dictionary, world)
+    dictionary = dictionary.to("cpu")
+    ends = pair_sites(dictionary.pair, len(world.directions))
+    size = max(1, min(n_samples, CHUNK_ELEMENTS // dictionary.n_latents))
+    errors = []
+    for index, start in enumerate(range(0, n_samples, size)):
+        features = world.sample(min(size, n_samples - start), stream, index)
+        sites = {site: world.represent(features, site, stream, index) for site in {*ends[0], *ends[1]}}
+        first, second = (torch.cat([sites[site] for site in end], dim=1) for end in ends)
+        errors.append((second - dictionary.decode(dictionary.encode(first))).double().pow(2).sum(1))
+    error = torch.cat(errors)
+    spread = float(error.std()) if len(error) > 1 else 0.0
+    return Loss(float(error.mean()), spread / len(error) ** 0.5, float(error.max()))
+
+
+def exact_loss(dictionary: Dictionary, world: World) -> Loss:
+    """Return L = Σ_A Pr(A) ‖x_r(A) − W_D σ(W_E x_p(A))‖² over all supports A, and C, its largest summand.
+
+    Raises
+    ------
+    LrbenchError
+        Unless features are independent, of one magnitude (``magnitude_scale=0``), without noise and at most 16: then
+        there are finitely many samples.
+    """
+    spec, seen = world.spec, seen_by(dictionary, world)
+    finite = isinstance(spec.structure, Independent) and spec.magnitude_scale == 0 and spec.noise == 0
+    if not finite or spec.n_features > MAX_EXACT:
+        raise LrbenchError(
+            f"exact_loss: {spec.n_features} {spec.structure.kind} features with magnitude_scale={spec.magnitude_scale}, "
+            f"noise={spec.noise}; expected at most {MAX_EXACT} independent ones, 0 and 0, else use sampled_loss"
+        )
+    model, rates = double(dictionary), torch.tensor(spec.rates, dtype=torch.float64)
+    mean = largest = 0.0
+    for active in _supports(spec.n_features, max(1, CHUNK_ELEMENTS // dictionary.n_latents)):
+        chance = torch.where(active, rates, 1.0 - rates).prod(1)
+        x = spec.magnitude_min * active.double()
+        error = (x @ seen.targets - model.decode(model.encode(x @ seen.inputs))).pow(2).sum(1)
+        mean, largest = mean + float(chance @ error), max(largest, float(error.max()))
+    return Loss(mean, 0.0, largest)
+
+
+def _supports(n_features: int, size: int) -> Iterator[Tensor]:
+    for start in range(0, 2**n_features, size):
+        numbers = torch.arange(start, min(start + size, 2**n_features))
+        yield (numbers.unsqueeze(1) >> torch.arange(n_features) & 1).bool()

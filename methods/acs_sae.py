@@ -1,0 +1,59 @@
+"""ACS SAE: alternating convex search, encoder and decoder in turn while the activation pattern is held.
+
+σ: TopK of ReLU, biases stay 0. Loss: squared error. Source: the paper's theorem 3.2; Gorski et al. 2007.
+Differs: the encoder's block is solved without the faces of the pattern's region; from its solution half steps lead back until
+the error, with the pattern of the new encoder, has fallen.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lrbench.activation import TopK
+from lrbench.alternate import error, fire, minimise_decoder, minimise_encoder
+from lrbench.dictionary import Dictionary
+from lrbench.method import Method
+from lrbench.rules import TopK as Rule
+from lrbench.sdl import start_parameters
+from lrbench.seeds import generator
+from lrbench.view import TrainView
+
+SHORTEST = 1 / 64  # a step toward the encoder's solution at which the search has ended
+
+
+@dataclass(frozen=True)
+class AlternatingConvexSearch(Method):
+    """The search on the first samples, as many as the budget pays ``passes`` over, each of which counts; at most ``samples``."""
+
+    passes: int = 18
+    samples: int = 32_768
+    ratio: float = 1.25
+    decoder_iterations: int = 20
+    encoder_iterations: int = 3
+    kind: ClassVar[str] = "sdl"
+
+    def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
+        """Return what is reached when the budget is spent or no step lowers the error."""
+        view = view.paired(self.pair)
+        rule = Rule(ratio=self.ratio).bind(view.budget)
+        p = {name: t.detach() for name, t in start_parameters(view, rule, generator(seed, "init")).items()}
+        w_enc, b_enc, w_dec, b_dec, k = p["W_enc"], p["b_enc"], p["W_dec"], p["b_dec"], rule.k or 1
+        x, target = view.head(min(self.samples, max(1, view.budget.n_samples // self.passes)))
+        target = target - b_dec
+        codes, passes, step = fire(w_enc, b_enc, x, k), view.budget.n_samples // len(x) - 1, 1.0
+        while passes > self.encoder_iterations and step > SHORTEST:
+            w_dec = minimise_decoder(codes, w_dec, target, self.decoder_iterations)
+            best = error(codes, w_dec, target)
+            goal = minimise_encoder(codes, w_enc, w_dec, x, target, self.encoder_iterations)
+            passes, step = passes - self.encoder_iterations, 1.0
+            while passes > 0 and step > SHORTEST:
+                tried = w_enc + step * (goal - w_enc)
+                found, passes = fire(tried, b_enc, x, k), passes - 1
+                if error(found, w_dec, target) < best:
+                    w_enc, codes = tried, found
+                    break
+                step /= 2
+        w_dec = minimise_decoder(codes, w_dec, target, self.decoder_iterations)
+        return Dictionary(w_enc, b_enc, w_dec, b_dec, TopK(k), self.pair)
+
+
+METHOD = AlternatingConvexSearch()

@@ -1,0 +1,109 @@
+"""The speed script: its table, its file, the view that takes turns, and what it says when a peer is missing. No timing is asserted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import lrbench
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def speed(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Return the script as a module, at a toy scale."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    spec = importlib.util.spec_from_file_location("speed", FOLDER / "speed.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "speed", module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    for name, value in {"BATCH": 16, "K": 3, "STEPS": 200, "DIM": 12}.items():
+        monkeypatch.setattr(module, name, value)
+    small = module.observed(16, 12, 64)
+    monkeypatch.setattr(module, "observed", lambda: small)
+    monkeypatch.setattr(module, "view_of", with_batch(module.view_of, 16))
+    monkeypatch.setattr(module, "encoder_product", lambda d_in, width: lambda inputs: inputs @ torch.ones(12, width))
+    yield module
+    sys.modules.pop("peers", None)
+
+
+def with_batch(view_of: Any, size: int) -> Any:
+    return lambda pair, width, clock, steps=200: view_of(pair, width, clock, steps, size)
+
+
+def say_nothing(now: str) -> None:
+    """Take a progress message."""
+
+
+def test_rows_as_a_table_and_for_programs(speed: ModuleType) -> None:
+    rows = [
+        speed.Row("topk/16000", "sae-lens", 0.05, 1.0, 2.0),
+        speed.Row("topk/16000", "overcomplete", 0.05, note="not installed: pip install .[peers]"),
+        speed.same_l0(speed.Row("relu-run", "sae-lens", 10.0, 50.0, 3.0), 240, 30.0, 33.0),
+        speed.same_l0(speed.Row("relu-run", "sae-lens", 10.0, 50.0, 3.0), 240, 30.0, 60.0),
+    ]
+    assert speed.table(rows).splitlines()[2:] == [
+        "| topk/16000 | sae-lens | 50.0 ms | 1.00 s | 20.0 | 2.0 |  |",
+        "| topk/16000 | overcomplete | 50.0 ms | – | – | – | not installed: pip install .[peers] |",
+        "| relu-run | sae-lens | 10.00 s | 50.00 s | 5.0 | 3.0 | 240 steps, L0 30.0 against 33.0 |",
+        "| relu-run | sae-lens | 10.00 s | 50.00 s | – | 3.0 | 240 steps, L0 30.0 against 60.0: NOT THE SAME, no ratio |",
+    ]
+    found = json.loads(speed.as_json(rows))
+    assert [list(row) for row in found] == [["work", "peer", "ours_s", "peer_s", "ratio", "times_encoder"]] * 4
+    assert [row["ratio"] for row in found] == [20.0, None, 5.0, None]
+
+
+def test_everybody_takes_turns_on_the_same_batch(speed: ModuleType) -> None:
+    seen: list[torch.Tensor] = []
+    clock = speed.Clock(5, {"peer": seen.append, "other": lambda inputs: None})
+    dictionary = lrbench.load_method("topk_sae", k=3).fit(speed.view_of("autoencoder", 24, clock), seed=0)
+    assert dictionary.finite()
+    assert len(clock.ours) == len(clock.theirs["peer"]) == len(clock.theirs["other"]) == 5
+    plain = [inputs for inputs, _ in lrbench.view.TrainView.batches(speed.view_of("autoencoder", 24, clock), 16)]
+    assert len(plain) == 200  # the run that the timed steps are the first of
+    assert all(torch.equal(one, other) for one, other in zip(seen, plain, strict=False))
+
+
+@pytest.mark.parametrize("method", ["topk_sae", "transcoder"])
+def test_a_missing_peer_is_a_row_that_says_so(speed: ModuleType, method: str) -> None:
+    def build(shape: object) -> None:
+        raise ModuleNotFoundError("No module named 'sae_lens'")
+
+    plan = speed.Steps(
+        method, 24, {"sae-lens": build, "other": "trains none"}, "topk_sae" if method == "transcoder" else None
+    )
+    rows = speed.time_steps("topk/24", plan, say_nothing, timed=2)
+    assert [(row.peer, row.peer_s, row.ratio, row.note) for row in rows[:2]] == [
+        ("sae-lens", None, None, "not installed: pip install .[peers]"),
+        ("other", None, None, "trains none"),
+    ]
+    assert all(row.ours_s > 0 and row.times_encoder > 0 for row in rows[:2])
+    assert [row.peer for row in rows[2:]] == (["lrbench topk_sae"] if method == "transcoder" else [])
+    assert all("times the time of our topk_sae" in row.note for row in rows[2:])
+
+
+def test_a_whole_run_without_its_peer(speed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sae_lens", None)  # importing it fails
+    plan = speed.Run("relu_sae", {"l1_weight": 0.1}, "Standard", {"l1_coefficient": 0.1}, lr=1e-2, steps=6, width=24)
+    (row,) = speed.time_run("relu-run", plan, say_nothing)
+    assert (row.peer_s, row.ratio, row.note) == (None, None, "not installed: pip install .[peers]")
+    assert row.ours_s > 0
+
+
+def test_the_works_are_those_that_are_promised(speed: ModuleType) -> None:
+    assert set(speed.WORKS) >= {
+        "topk/16000", "batchtopk/16000", "matryoshka/16000", "topk/4096", "relu-run", "jumprelu-run", "sampling/16384",
+        "transcoder/16000", "crosscoder/16000", "matching/16384",
+    }  # fmt: skip
+    assert speed.SAMPLING.mean_l0 == pytest.approx(34, abs=0.01)
