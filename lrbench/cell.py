@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Cell:
     """One method on one task with one seed: all that a worker needs, and all that decides whether it is done.
 
-    ``source`` and ``task_source`` are what `load_method` and `load_task` take; ``threads`` is what its worker may use.
+    ``source`` and ``task_source`` are what `load_method` and `load_task` take; ``threads`` is what its worker may use;
+    ``certify`` asks for the theory's certificate beside the scores.
     """
 
     task: str
@@ -43,6 +44,7 @@ class Cell:
     source_hash: str
     provenance: Provenance
     threads: int = 1
+    certify: bool = False
 
     @property
     def key(self) -> Key:
@@ -62,6 +64,8 @@ class Cell:
     def done_by(self, record: Record | None) -> bool:
         """Whether a record answers this cell: same task, world and method source, and not a failure."""
         if record is None or record.status == "failed":
+            return False
+        if self.certify and record.status == "ok" and record.certificate is None:
             return False
         facts = ("task_hash", "world_hash", "source_hash")
         return all(getattr(record, fact) == getattr(self, fact) for fact in facts)
@@ -91,11 +95,13 @@ def run_cell(cell: Cell) -> Record:
 
 def attempt(cell: Cell, began: float) -> Record:
     """Train and score one cell whose clock started at ``began``; what the method raises goes through."""
+    import torch
+
     from lrbench.guard import Guard
     from lrbench.metrics import evaluate
 
     device = cell.provenance.device
-    _reset_process(cell)
+    _reset_process(cell.seed)
     task = _cached_task(cell.task_source, cell.suite, cell.seed)
     if (task.hash, task.world_hash) != (cell.task_hash, cell.world_hash):
         raise LrbenchError(f"the task {cell.task} has changed since the run was planned: run again")
@@ -106,17 +112,16 @@ def attempt(cell: Cell, began: float) -> Record:
     hyperparameters = _plain(method.hyperparameters())
     view = task.view(cell.pair, device)
     given = view.fingerprint()
+    torch.set_num_threads(cell.threads)  # for training alone: the engine's sums do not depend on it, a score's may
     start = time.perf_counter()
     fitted = method.fit(view, seed=cell.seed)
     if device == "cuda":
-        import torch
-
         torch.cuda.synchronize()
     train_seconds = time.perf_counter() - start
     if view.fingerprint() != given:
         raise LrbenchError("fit changed its view: head() shows the data itself, clone before writing")
     guard.check()
-    _reset_process(cell)
+    _reset_process(cell.seed)
     dictionary, n_samples = _checked(fitted, cell, view), view.budget.n_samples
     del view, fitted  # at the paper's scale the training data are a good part of the memory
     result = evaluate(dictionary, task)
@@ -136,9 +141,16 @@ def attempt(cell: Cell, began: float) -> Record:
             for row in result.parents
         ],
         world=_facts(task),
+        certificate=_certificate(dictionary, task) if cell.certify else None,
         train_seconds=train_seconds,
         samples_per_second=n_samples / train_seconds if cell.kind == "sdl" else None,
     )
+
+
+def _certificate(dictionary: Dictionary, task: Task) -> dict[str, Any]:
+    from lrbench.theory import certify
+
+    return certify(dictionary.to("cpu"), task.world).to_dict()
 
 
 def _plain(hyperparameters: dict[str, Any]) -> dict[str, Any]:
@@ -180,18 +192,18 @@ def _checked(fitted: object, cell: Cell, view: TrainView) -> Dictionary:
     return fitted
 
 
-def _reset_process(cell: Cell) -> None:
+def _reset_process(seed: int) -> None:
     """Undo what an earlier cell in this process may have changed: a record must not depend on its neighbours."""
     import numpy as np
     import torch
 
-    random.seed(cell.seed)
-    np.random.seed(cell.seed)  # noqa: NPY002 (for methods that use the global generator all the same)
-    torch.manual_seed(cell.seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (for methods that use the global generator all the same)
+    torch.manual_seed(seed)
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
     torch.set_grad_enabled(True)
-    torch.set_num_threads(cell.threads)
+    torch.set_num_threads(1)
 
 
 @lru_cache(maxsize=1)

@@ -84,6 +84,7 @@ def run_command(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take.")] = None,
     memory: Annotated[float | None, typer.Option(help="GB that the process of one cell may hold.")] = None,
+    certify: Annotated[bool, typer.Option("--certify", help="Store the theory's certificate in every record.")] = False,
 ) -> None:
     """Run every cell (task, method, seed) that has no record yet."""
     from lrbench import runner
@@ -103,6 +104,7 @@ def run_command(
                 device=device,
                 timeout=timeout,
                 memory_gb=memory,
+                certify=certify,
                 reporter=progress,
             )
     except KeyboardInterrupt:

@@ -52,7 +52,8 @@ class Record(_Frozen):
     """The result of one cell: one method on one task with one seed.
 
     ``scores`` holds None where a metric does not apply; ``reason`` is one line and stands exactly when the status is
-    not ``"ok"``; ``traceback`` is the method's own. Building one with NaN, infinity or an unknown field raises
+    not ``"ok"``; ``traceback`` is the method's own;
+    ``certificate`` is that of the theory where the run was asked for it. Building one with NaN, infinity or an unknown field raises
     ``pydantic.ValidationError``.
     """
 
@@ -75,6 +76,7 @@ class Record(_Frozen):
     curves: dict[str, list[float]] = {}
     parents: list[ParentRecall] = []
     world: dict[str, JsonScalar] = {}
+    certificate: dict[str, Any] | None = None
     provenance: Provenance
     timing: Timing
 

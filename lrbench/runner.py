@@ -123,6 +123,7 @@ def run(
     device: str = "auto",
     timeout: float | None = None,
     memory_gb: float | None = None,
+    certify: bool = False,
     reporter: Reporter | None = None,
 ) -> Summary:
     """Run all cells that the folder ``out`` has no record of; failures run again.
@@ -139,6 +140,8 @@ def run(
         ``"auto"`` (a GPU when there is one), ``"cpu"`` or ``"cuda"``.
     timeout, memory_gb
         Limits of one cell: seconds, and 10^9 bytes of resident memory of its worker.
+    certify
+        Store the theory's certificate of every dictionary in its record; a record without one runs again.
 
     Raises
     ------
@@ -150,7 +153,7 @@ def run(
         if value is not None and not (isfinite(value) and value > 0):
             raise LrbenchError(f"{name}={value:g}: expected a number above 0")
     reporter = reporter or Silent()
-    cells = plan(suite, tasks, methods, seeds, resolve_device(device))
+    cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, resolve_device(device))]
     store = Store(out)
     store.prepare()
     stored, problems = store.read()

@@ -300,3 +300,16 @@ def test_no_torch_is_needed_to_plan() -> None:
     code = "import sys; from lrbench.runner import plan; print(len(plan('smoke'))); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 0
+
+
+def test_a_run_can_store_certificates_and_runs_records_without_one_again(tmp_path: Path) -> None:
+    asked = {"suite": "smoke", "tasks": ["superposition/1.30x"], "methods": ["topk_sae"], "out": tmp_path, "workers": 1}
+    (plain,) = run(**asked).records  # type: ignore[arg-type]
+    assert plain.certificate is None
+    summary = run(**asked, certify=True)  # type: ignore[arg-type]
+    (certified,) = summary.records
+    assert (summary.done, summary.ran) == (0, 1)
+    assert certified.certificate is not None
+    assert certified.scores == plain.scores
+    json.dumps(certified.certificate, allow_nan=False)
+    assert run(**asked, certify=True).done == run(**asked).done == 1  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def save_figure(results: Sequence[Result], path: Path) -> None:
             _panel(left, result.prediction, result.rates)
             _panel(right, result.prediction, result.bends)
             left.set_xscale("log")
-            left.set_xticks([*result.rates], [f"{rate:.2g}" for rate in result.rates])
+            left.set_xticks([*result.rates], [f"{rate:.2g}" for rate in result.rates], fontsize=6)
             left.set_xticks([], minor=True)
             left.set(title=result.prediction.title, xlabel="1−S")
             left.title.set(horizontalalignment="left", x=0.0)

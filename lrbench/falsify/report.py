@@ -61,6 +61,8 @@ At the base point {count[HOLDS]} predictions hold, {count[FAILS]} fail, and {cou
   predicted side of its threshold, *fails* where it is on the other side; else, or where nothing was observed, the verdict is *cannot tell*.
   Thresholds are in `lrbench/falsify/predictions.py`. Along an axis the first place is named at which a prediction does not hold.
   With {len(results)} predictions at {LEVEL:.0%}, about one wrong call is to be expected.
+  Thresholds were fixed before this run, those marked † with results of a smaller run in sight: they are observations rather than
+  tests.
 
 ## Verdicts"""
 
@@ -70,7 +72,7 @@ def summary(results: Sequence[Result]) -> str:
     rows = [
         [
             f"[{result.prediction.title}](#{_anchor(result.prediction.title)})",
-            result.prediction.source,
+            result.prediction.source + (" †" if result.prediction.after_look else ""),
             shown(result.base.seen),
             result.prediction.rule,
             f"**{result.base.verdict}**",
@@ -161,7 +163,8 @@ def shown(seen: Interval) -> str:
     """Return mean ± half width for a table."""
     if math.isnan(seen.mean):
         return "—"
-    return f"{seen.mean:.3g} ± {seen.half:.2g}" if math.isfinite(seen.half) else f"{seen.mean:.3g} (one seed)"
+    half = 0.0 if seen.half < 1e-12 * abs(seen.mean) else seen.half  # rounding
+    return f"{seen.mean:.3g} ± {half:.2g}" if math.isfinite(half) else f"{seen.mean:.3g} (one seed)"
 
 
 def _tally(found: Finding) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -155,8 +156,7 @@ def finding(prediction: Prediction, seeds: Sequence[Seen]) -> Finding:
     """Return the intervals over seeds: of the mean over methods, and of every method."""
     observed = [prediction.observe(seen) for seen in seeds]
     names = dict.fromkeys(name for one in observed for name in one)
-    nothing = float("nan")
-    each = {name: interval([one.get(name, nothing) for one in observed]) for name in names}
+    each = {name: interval([one.get(name, math.nan) for one in observed]) for name in names}
     means = interval([_mean([*one.values()]) for one in observed])
     judged = {name: (seen, _judge(prediction, seen)) for name, seen in each.items()}
     return Finding(means, _judge(prediction, means), judged)
@@ -167,5 +167,5 @@ def _judge(prediction: Prediction, seen: Interval) -> str:
 
 
 def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if value == value]  # not NaN
-    return sum(known) / len(known) if known else float("nan")
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
