@@ -7,26 +7,23 @@ read as a whole only when that bound could matter. Prices only rise, so a bound 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from heapq import heappop, heappush
-from inspect import unwrap
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lrbench.jit import compiled
 
 KEPT = 64  # columns that a row keeps at hand
 BLOCK = 1024  # rows whose best columns are searched at a time
 BIDS = 8  # bids a row before paths are searched: close bids could go on for very long
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    compiled: Callable[..., Any] = njit(cache=True, nogil=True)(unwrap(function))
-    return compiled
+_compiled = compiled()
 
 
 def assign_large(scores: Float[Tensor, "row column"], kept: int = KEPT) -> Int[Tensor, " row"]:

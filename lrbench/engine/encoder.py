@@ -25,9 +25,7 @@ from lrbench.engine.latents import Active, Dense, Latents
 from lrbench.engine.mode import compiled, kernels, rounded
 from lrbench.engine.selection import Selection
 
-ROUNDING = (
-    2.0**-8 + 2.0**-12
-)  # largest relative error of a product of two bfloat16 roundings, with room for the summation
+ROUNDING = 2.0**-8 + 2.0**-12  # the largest relative error of a product of two roundings, with room for the sum
 SPARSE, DENSE = 0.15, 0.2  # share of pre-activations above the floor below, or above, which the form is changed
 SAMPLED = 2**18  # keys from which the bar of a batch is estimated
 

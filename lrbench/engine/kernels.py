@@ -10,23 +10,19 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from inspect import unwrap
 from typing import Any
 
-import numba
 import numpy as np
 import torch
+
+from lrbench.jit import compiled
 
 AVERAGED = {"reassoc", "contract", "nsz"}  # lets sums be vectorised; NaN and infinity still pass through
 CHUNK = 64  # at most as many latents are looked at together: most hold no winner
 INSERTED = 128  # how many are kept in order by insertion; more are better partitioned
 
 
-def _kernel(function: Callable[..., None]) -> Callable[..., None]:
-    compiled: Callable[..., None] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=AVERAGED)(
-        unwrap(function)
-    )
-    return compiled
+_kernel = compiled(error_model="numpy", fastmath=AVERAGED)
 
 
 @cache
