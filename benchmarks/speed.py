@@ -117,7 +117,9 @@ STEP_WORKS = {
 # The penalties were found by trying: with them both runs of a pair end at about the same L0.
 RUN_WORKS = {
     "relu-run": Run("relu_sae", {"l1_weight": 0.7}, "Standard", {"l1_coefficient": 0.5}, lr=3e-3, steps=600),
-    "jumprelu-run": Run("jumprelu_sae", {"l0_weight": 1.0}, "JumpReLU", {"l0_coefficient": 0.016}, lr=3e-3, steps=600),
+    "jumprelu-run": Run(
+        "jumprelu_sae", {"l0_weight": 0.3, "threshold": 0.2}, "JumpReLU", {"l0_coefficient": 0.016}, lr=3e-3, steps=600
+    ),
 }
 
 

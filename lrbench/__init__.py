@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from lrbench import activation as activation
+    from lrbench import theory as theory
     from lrbench.dictionary import Dictionary as Dictionary
     from lrbench.errors import LrbenchError as LrbenchError
     from lrbench.errors import NotApplicable as NotApplicable
@@ -47,12 +48,13 @@ _HOME = {
     "load_task": "registry",
     "score": "metrics",
 }
-__all__ = [*sorted(_HOME), "activation"]
+_MODULES = ("activation", "theory")
+__all__ = [*sorted(_HOME), *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "activation":
-        return import_module("lrbench.activation")
+    if name in _MODULES:
+        return import_module(f"lrbench.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'lrbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
     return getattr(import_module(f"lrbench.{_HOME[name]}"), name)
