@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -133,8 +134,7 @@ class World:
         rng = generator(self.seed, stream, index)
         keys = _active_keys(self.spec, self._rates, n_samples, rng)
         values = self.spec.magnitude_min + self.spec.magnitude_scale * _exponential(len(keys), rng)
-        rows = torch.div(keys, self.spec.n_features, rounding_mode="floor")
-        offsets = torch.searchsorted(rows, torch.arange(n_samples))
+        offsets = torch.searchsorted(keys, torch.arange(n_samples) * self.spec.n_features)
         return SparseFeatures(keys % self.spec.n_features, values, offsets)
 
     def stream(self, batch_size: int, stream: str = "data") -> Iterator[SparseFeatures]:
@@ -233,9 +233,13 @@ def _bernoulli_keys(rates: Float[Tensor, " feature"], n_rows: int, rng: torch.Ge
     n_hits = int(torch.poisson(cumulative[-1:] * n_rows, generator=rng))
     rows = torch.randint(n_rows, (n_hits,), generator=rng)
     uniform = torch.rand(n_hits, dtype=torch.float64, generator=rng) * cumulative[-1]
-    features = torch.searchsorted(cumulative, uniform, right=True).clamp_max_(len(rates) - 1)
-    keys: Tensor = torch.unique(rows * len(rates) + features)
-    return keys
+    order = np.argsort(uniform.numpy())  # sorted numbers are found several times as fast
+    features = np.empty(n_hits, dtype=np.int64)
+    features[order] = np.searchsorted(cumulative.numpy(), uniform.numpy()[order], side="right")
+    keys = np.sort(rows.numpy() * len(rates) + np.minimum(features, len(rates) - 1))
+    first = np.ones(n_hits, dtype=bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return torch.from_numpy(keys[first])
 
 
 def _active_keys(
