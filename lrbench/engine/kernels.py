@@ -152,13 +152,15 @@ def largest(first, last, keys, want, indices, counts):
     maxima = np.empty((width + chunk - 1) // chunk, keys.dtype)
     found, places, room = np.empty(width, keys.dtype), np.empty(width, np.int32), np.empty(want, keys.dtype)
     for s in range(first, last):
+        positive = 0
         for i in range(len(maxima)):
             top = keys[s, i * chunk]
             for c in range(i * chunk + 1, min(i * chunk + chunk, width)):
                 top = max(top, keys[s, c])
             maxima[i] = top
+            positive += top > 0
         bar = keys.dtype.type(0)
-        if len(maxima) > want:
+        if positive > want:
             bar = max(bar, _threshold(maxima, 0, len(maxima), want, room))
         n = 0
         for i in range(len(maxima)):
