@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,6 +241,16 @@ def test_numbers_below_one_are_refused(seeds: int, workers: int) -> None:
         check_arguments("smoke", seeds, workers)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A worker's number of threads: the last digit of a sum depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_small_run_of_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = points_of("smoke")[0]
     monkeypatch.setattr("lrbench.falsify.run.cells_of", lambda suite, seeds, methods: [

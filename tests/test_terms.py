@@ -111,9 +111,7 @@ def test_gate_loss_reconstructs_from_the_gate_through_a_frozen_decoder() -> None
 @pytest.mark.parametrize("path", ["auto", "reference"])
 @pytest.mark.parametrize("pairs", [1000, 6, 1])
 @pytest.mark.parametrize("dead", [(), (1,), (1, 3), (0, 1, 3, 5)])
-def test_auxk_lets_the_largest_dead_latents_explain_the_residual(
-    dead: tuple[int, ...], pairs: int, path: str
-) -> None:
+def test_auxk_lets_the_largest_dead_latents_explain_the_residual(dead: tuple[int, ...], pairs: int, path: str) -> None:
     with use(path):
         check_auxk(dead, pairs)
 
