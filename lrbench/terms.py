@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Latents
@@ -63,7 +64,7 @@ def squared_error(
     target: Float[Tensor, "batch d_out"], reconstruction: Float[Tensor, "batch d_out"]
 ) -> Float[Tensor, ""]:
     """Return the batch mean of ‖x_r − x̂_r‖² (the paper's SDL loss)."""
-    return (target - reconstruction).pow(2).sum(1).mean()
+    return F.mse_loss(reconstruction, target, reduction="sum") / len(target)
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,8 @@ class AuxK:
         k = step.target.shape[1] // 2
         few = max(1, min(len(step.x), self.pairs // max(1, k)))
         residual = (step.target - step.reconstruction)[:few].detach()
-        pre = step.encoder.top(step.x[:few], k, among=step.dead)
-        latents = pre.with_values(pre.values.relu() * pre.of_latent(step.dead))
-        revived = latents.decode(step.p["W_dec"], torch.zeros_like(step.p["b_dec"]))
+        pre = step.encoder.again(few, k, among=step.dead)
+        revived = pre.with_values(pre.values.relu()).decode(step.p["W_dec"], torch.zeros_like(step.p["b_dec"]))
         return self.weight * squared_error(residual, revived) * step.dead.any()
 
 

@@ -161,7 +161,8 @@ class TrainView:
             epoch += 1
 
     def _gather(self, end: int, rows: Tensor | slice) -> Tensor:
-        parts = [self.sites[site][rows] for site in self._ends[end]]
+        sites = [self.sites[site] for site in self._ends[end]]
+        parts = [site[rows] if isinstance(rows, slice) else site.index_select(0, rows) for site in sites]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def dataset(self) -> IterableDataset[tuple[Tensor, Tensor]]:

@@ -71,7 +71,9 @@ def test_kernels_compute_what_the_reference_does(seed: int, dtype: torch.dtype, 
     assert close(twice.dense(n_latents), -slow)
 
 
-@given(SEEDS, DTYPES, st.integers(1, 30), st.integers(1, 300), st.integers(1, 200), st.booleans())
+@given(
+    SEEDS, DTYPES | st.just(torch.bfloat16), st.integers(1, 30), st.integers(1, 300), st.integers(1, 200), st.booleans()
+)
 def test_selections_are_those_of_a_sort(
     seed: int, dtype: torch.dtype, n: int, n_latents: int, k: int, tied: bool
 ) -> None:
@@ -80,16 +82,33 @@ def test_selections_are_those_of_a_sort(
     z = z.mul(2).round().div(2) if tied else z
     k = min(k, n_latents)
     ordered = z.relu().sort(dim=1, descending=True).values[:, :k]
-    found = encoders._largest(z, k)
+    keys = encoders._bits(z)
+    found = encoders._largest(keys, k)
     dense = Active(found, z[found.samples.long(), found.indices.long()]).dense()
     assert torch.equal(dense.sort(dim=1, descending=True).values[:, :k], ordered)
     assert int((dense > 0).sum()) == len(found.indices)  # nothing but winners, none twice
     want = k * n
-    listed = encoders._at_least(z, want)
+    listed = encoders._at_least(keys, want)
     kept = z[listed.samples.long(), listed.indices.long()]
     assert len(kept) >= min(want, int((z > 0).sum()))
     cut = z.relu().flatten().sort(descending=True).values[want - 1]
     assert int((kept > cut).sum()) == int((z > cut).sum())
+
+
+@pytest.mark.parametrize("path", ["auto", "reference"])
+@pytest.mark.parametrize("first", ["top", "batch_top", "above"])
+def test_a_second_selection_is_from_the_same_batch_among_some_latents(first: str, path: str) -> None:
+    rng = generator(0, "again")
+    x, w = torch.randn(40, 8, generator=rng), torch.randn(30, 8, generator=rng)
+    among = torch.arange(30) % 3 == 0
+    with use(path):
+        encoder = Encoder(w, torch.zeros(30))
+        encoder.density = 0.0
+        getattr(encoder, first)(x, 4)
+        found = encoder.again(25, 3, among).dense().relu()
+    z = (x[:25] @ w.T).masked_fill(~among, 0).relu()
+    cut = z.sort(dim=1, descending=True).values[:, 2:3]
+    torch.testing.assert_close(found, torch.where(z >= cut, z, 0.0))
 
 
 def test_threads_change_nothing(threads: int) -> None:

@@ -24,7 +24,7 @@ REST = 170  # steps after which a row's momentum, (0.9 / √0.999)^170 of what i
 
 @dataclass(frozen=True)
 class _Watched:
-    """A parameter that the kernel updates, as a matrix (a vector is one row), with Adam's memory of it."""
+    """A parameter that the kernel updates, as a matrix (a vector is one row), with Adam's memory of it; ``none`` is a gradient of no rows."""
 
     parameter: Tensor
     weight: Float[Tensor, "row dim"]
@@ -32,6 +32,7 @@ class _Watched:
     first: Float[Tensor, "row dim"]
     second: Float[Tensor, "row dim"]
     idle: Int[Tensor, " row"]
+    none: tuple[RowGradient, Tensor, Tensor]
 
 
 class Adam:
@@ -82,17 +83,15 @@ class Adam:
 
     def _step(self, watched: _Watched, lr: float, unit: bool) -> None:
         w, gradient = watched.weight, watched.parameter.grad
-        none = w.new_empty(0, w.shape[1])
+        terms, starts, order = none = watched.none
         if watched.gradients:
             terms = joined(watched.gradients)
-        else:
-            terms = RowGradient(torch.empty(0, dtype=torch.int32), none[:, 0], torch.empty(0, dtype=torch.int32), none)
-        starts, order = by_latent(terms.indices, w.shape[0])
+            starts, order = by_latent(terms.indices, w.shape[0])
         scalars = (*BETAS, lr / (1 - BETAS[0] ** self.steps), (1 - BETAS[1] ** self.steps) ** -0.5, EPSILON)
         number = np.float32 if w.dtype == torch.float32 else np.float64
         kernels.spread(
             kernels.adam_rows, w.shape[0], starts, order, terms.coefficients, terms.places, terms.vectors,
-            none if gradient is None else gradient.view_as(w), w, watched.first, watched.second, watched.idle,
+            none[0].vectors if gradient is None else gradient.view_as(w), w, watched.first, watched.second, watched.idle,
             np.int32(REST), unit, *(number(scalar) for scalar in scalars),
         )  # fmt: skip
         watched.gradients.clear()
@@ -102,6 +101,7 @@ class Adam:
 def _watched(p: Tensor) -> _Watched:
     w = p.detach().view(-1, p.shape[-1])
     gradients = watch(p) if p.ndim == 2 else []
-    return _Watched(
-        p, w, gradients, torch.zeros_like(w), torch.zeros_like(w), torch.zeros(w.shape[0], dtype=torch.int32)
-    )
+    vectors, indices = w.new_empty(0, w.shape[1]), torch.empty(0, dtype=torch.int32)
+    none = RowGradient(indices, vectors[:, 0], indices, vectors), *by_latent(indices, w.shape[0])
+    idle = torch.zeros(w.shape[0], dtype=torch.int32)
+    return _Watched(p, w, gradients, torch.zeros_like(w), torch.zeros_like(w), idle, none)

@@ -27,7 +27,7 @@ from lrbench.engine.selection import Selection
 
 ROUNDING = 2.0**-8 + 2.0**-12  # the largest relative error of a product of two roundings, with room for the sum
 SPARSE, DENSE = 0.15, 0.2  # share of pre-activations above the floor below, or above, which the form is changed
-SAMPLED = 2**18  # keys from which the bar of a batch is estimated
+SAMPLED, SHARE = 2**18, 8  # keys from which the bar of a batch is estimated: at most so many, or one in so many
 
 
 class Encoder:
@@ -42,34 +42,45 @@ class Encoder:
     def __init__(self, w: Float[Tensor, "latent d_in"], b: Float[Tensor, " latent"]) -> None:
         self.w, self.b = w, b
         self.density = 1.0
+        self._last: tuple[Tensor, Tensor | None] | None = None  # the last batch, and its keys if they order as z does
 
     def all(self, x: Float[Tensor, "batch d_in"]) -> Dense:
         """Return every pre-activation."""
         return Dense(torch.addmm(self.b, x, self.w.T))
 
-    def top(self, x: Float[Tensor, "batch d_in"], k: int, among: Bool[Tensor, " latent"] | None = None) -> Active:
-        """Return the k largest of each sample; negative ones may be left out.
-
-        Parameters
-        ----------
-        x
-            Inputs.
-        k
-            How many a sample.
-        among
-            Only these latents count; where they are fewer than k, others may be returned beside them.
-        """
-        n_latents = self.w.shape[0]
-        k = min(k, n_latents)
+    def top(self, x: Float[Tensor, "batch d_in"], k: int) -> Active:
+        """Return the k largest of each sample; negative ones may be left out."""
+        k = min(k, self.w.shape[0])
         if not compiled(self.w):
-            z = self.all(x).values
-            return self._active(x, reference.topk(z if among is None else z.masked_fill(~among, -torch.inf), k))
+            self._last = x, None
+            return self._active(x, reference.topk(self.all(x).values, k))
         keys = self._keys(x)
+        self._last = x, keys
+        return self._top(x, keys, k)
+
+    def again(self, n_samples: int, k: int, among: Bool[Tensor, " latent"]) -> Active:
+        """Return the k largest among some latents, of the first samples of the batch that was last selected from.
+
+        The weights must be what they were then: where that selection formed a product, it is not formed again. Others may be
+        returned beside them, with a value of 0.
+        """
+        assert self._last is not None, "`again` needs a selection before it"
+        x, keys = self._last
+        x, k = x[:n_samples], min(k, self.w.shape[0])
+        if not compiled(self.w):
+            chosen = reference.topk(self.all(x).values.masked_fill(~among, -torch.inf), k)
+            return Active(chosen, ops.preactivations(x, self.w, self.b, chosen) * among[chosen.indices])
+        keys = self._keys(x) if keys is None else keys[:n_samples]
+        return self._top(x, keys, k, among.nonzero().flatten())
+
+    def _top(self, x: Tensor, keys: Tensor, k: int, among: Tensor | None = None) -> Active:
         if among is not None:
-            keys.masked_fill_(~among, 0)
-        if keys.is_floating_point():
-            return self._active(x, _largest(keys, k))
-        listed = _largest(keys, min(n_latents, k + _spare(k)))
+            keys = keys.index_select(1, among)
+        listed = _largest(keys, min(keys.shape[1], k + _spare(k) if _short(keys) else k))
+        if among is not None:
+            listed = Selection(among[listed.indices].int(), listed.offsets, self.w.shape[0])
+        if not _short(keys):
+            return self._active(x, listed)
         with torch.no_grad():
             values = ops.preactivations(x, self.w, self.b, listed)
         return self._active(x, _best(listed, values, k))
@@ -78,9 +89,11 @@ class Encoder:
         """Return the k·B largest of a batch of B; negative ones may be left out."""
         k = min(k, self.w.shape[0])
         if not compiled(self.w):
+            self._last = x, None
             return self._active(x, reference.batch_topk(self.all(x).values, k))
         keys, want = self._keys(x), k * x.shape[0]
-        listed = _at_least(keys, want if keys.is_floating_point() else want + _spare(k) * x.shape[0])
+        self._last = x, keys
+        listed = _at_least(keys, want + _spare(k) * x.shape[0] if _short(keys) else want)
         if listed.indices.shape[0] > want:
             with torch.no_grad():
                 values = ops.preactivations(x, self.w, self.b, listed)
@@ -94,6 +107,7 @@ class Encoder:
 
         The form follows the share that was above the floor in the last batch; both have the same values and gradients.
         """
+        self._last = x, None
         if not compiled(self.w):
             return self.all(x)
         if self.density > SPARSE:
@@ -116,15 +130,24 @@ class Encoder:
 
     @torch.no_grad()
     def _keys(self, x: Tensor, lift: Tensor | None = None) -> Tensor:
-        """Return numbers that order as z + lift and are positive where it is: itself, or the bits of its bfloat16 form."""
+        """Return integers that are positive where z + lift is, and order as it does there: its bits, or those of its bfloat16 form."""
         b = self.b if lift is None else self.b + lift
         if not rounded(x.shape[0], self.w):
-            return torch.addmm(b, x, self.w.T)
-        return F.linear(x.bfloat16(), self._short.copy_(self.w), b.bfloat16()).view(torch.int16)
+            return _bits(torch.addmm(b, x, self.w.T))
+        return _bits(F.linear(x.bfloat16(), self._bfloat16.copy_(self.w), b.bfloat16()))
 
     @cached_property
-    def _short(self) -> Tensor:
+    def _bfloat16(self) -> Tensor:
         return torch.empty_like(self.w, dtype=torch.bfloat16)
+
+
+def _bits(z: Tensor) -> Tensor:
+    return z.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[z.itemsize])
+
+
+def _short(keys: Tensor) -> bool:
+    """Whether the keys were rounded and make a short-list only."""
+    return keys.dtype == torch.int16
 
 
 def _spare(k: int) -> int:
@@ -135,35 +158,37 @@ def _spare(k: int) -> int:
 def _largest(keys: Tensor, want: int) -> Selection:
     """Return the ``want`` largest positive keys of every sample."""
     n_samples, n_latents = keys.shape
-    indices, counts = torch.empty(n_samples, want, dtype=torch.int32), torch.empty(n_samples, dtype=torch.int32)
-    kernels.spread(kernels.largest, n_samples, keys, want, indices, counts)
-    return Selection(_filled(indices, counts), _offsets(counts), n_latents)
+    table, counts = torch.empty(n_samples, want, dtype=torch.int32), torch.empty(n_samples, dtype=torch.int32)
+    kernels.spread(kernels.largest, n_samples, keys, want, table, counts)
+    offsets = _offsets(counts)
+    return Selection(_packed(table, offsets), offsets, n_latents)
 
 
 def _best(listed: Selection, values: Tensor, k: int) -> Selection:
     """Return the k of every sample that have the largest positive values."""
-    places, counts = (
-        torch.empty(listed.n_samples, k, dtype=torch.int32),
-        torch.empty(listed.n_samples, dtype=torch.int32),
-    )
-    kernels.spread(kernels.best, listed.n_samples, values, listed.offsets, k, places, counts)
-    return Selection(listed.indices[_filled(places, counts)], _offsets(counts), listed.n_latents)
+    n_samples = listed.n_samples
+    table, counts = torch.empty(n_samples, k, dtype=torch.int32), torch.empty(n_samples, dtype=torch.int32)
+    kernels.spread(kernels.best, n_samples, _bits(values), listed.offsets, k, table, counts)
+    offsets = _offsets(counts)
+    return Selection(listed.indices[_packed(table, offsets)], offsets, listed.n_latents)
 
 
-def _filled(table: Tensor, counts: Tensor) -> Tensor:
-    """Return the first ``counts`` entries of every row, row after row."""
-    return table[torch.arange(table.shape[1]) < counts.unsqueeze(1)]
+def _packed(table: Tensor, offsets: Tensor) -> Tensor:
+    """Return the entries of every row that count, row after row."""
+    entries = torch.empty(int(offsets[-1]), dtype=torch.int32)
+    kernels.spread(kernels.pack, table.shape[0], table, offsets, entries)
+    return entries
 
 
 def _at_least(keys: Tensor, want: int) -> Selection:
     """Return the ``want`` largest positive keys of a batch, and some more: the bar is estimated from a part of the keys."""
-    sample = keys.flatten()[:: max(1, keys.numel() // SAMPLED) | 1].numpy()
+    sample = keys.flatten()[:: max(SHARE, keys.numel() // SAMPLED) | 1].contiguous().numpy()
     share: float = want * len(sample) / keys.numel()
     while True:
         share = 1.1 * share + 3 * share**0.5
         if share >= len(sample):
             return _above(keys, 0)
-        bar = max(0, np.partition(sample, -int(share) - 1)[-int(share) - 1])
+        bar = max(0, kernels.threshold(sample, int(share) + 1))
         counts = _count(keys, bar)
         if bar == 0 or int(counts.sum()) >= want:
             return _above(keys, bar, counts)

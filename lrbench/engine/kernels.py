@@ -18,8 +18,7 @@ import torch
 from lrbench.jit import compiled
 
 AVERAGED = {"reassoc", "contract", "nsz"}  # lets sums be vectorised; NaN and infinity still pass through
-CHUNK = 64  # at most as many latents are looked at together: most hold no winner
-INSERTED = 128  # how many are kept in order by insertion; more are better partitioned
+CHUNKS = (16, 64)  # as many latents are looked at together, where most such chunks hold no winner
 
 
 _kernel = compiled(error_model="numpy", fastmath=AVERAGED)
@@ -59,8 +58,17 @@ def spread(kernel: Callable[..., None], size: int, *arguments: Any, grain: int =
 def _array(argument: Any) -> Any:
     if not isinstance(argument, torch.Tensor):
         return argument
-    argument = argument.detach()
+    if argument.requires_grad:
+        argument = argument.detach()
     return (argument.view(torch.int16) if argument.dtype == torch.bfloat16 else argument).numpy()
+
+
+@_kernel
+def samples(first, last, offsets, out):
+    """Write the sample of every selected latent."""
+    for s in range(first, last):
+        for j in range(offsets[s], offsets[s + 1]):
+            out[j] = s
 
 
 @_kernel
@@ -121,97 +129,105 @@ def row_gradient(first, last, starts, order, coefficients, samples, vectors, out
 
 
 @_kernel
-def _threshold(values, first, last, want, best):
-    """Return the ``want``-th largest of values[first:last], at least ``want`` of them; ``best`` is room for as many."""
-    if want > INSERTED:
-        return np.partition(values[first:last], last - first - want)[last - first - want]
-    n = 0
-    for j in range(first, last):
-        value = values[j]
-        if n == want:
-            if value <= best[n - 1]:
-                continue
-            n -= 1
-        at = n
-        while at > 0 and best[at - 1] < value:
-            best[at] = best[at - 1]
-            at -= 1
-        best[at] = value
-        n += 1
-    return best[want - 1]
+def threshold(keys, want):
+    """Return a bar that ``want`` of the keys exceed, or the ``want``-th largest key where equal ones leave no such bar.
+
+    The keys are integers, ``want`` of them positive. Every bit of the bar costs one count, which is vectorised (a loop from 0 is).
+    """
+    bar = keys.dtype.type(0)
+    for shift in range(8 * keys.itemsize - 2, -1, -1):
+        trial = keys.dtype.type(bar + (1 << shift))
+        reached = np.int32(0)
+        for j in range(len(keys)):
+            reached += keys[j] >= trial
+        if reached == want:
+            return keys.dtype.type(trial - 1)
+        if reached > want:
+            bar = trial
+    return bar
 
 
 @_kernel
-def largest(first, last, keys, want, indices, counts):
-    """List the ``want`` largest positive keys of every sample, first come first among equals; counts says how many there are.
+def _winners(keys, want, places):
+    """List where the ``want`` largest positive keys stand, first come first among equals, and return how many there are."""
+    bar, ties, positive = keys.dtype.type(0), 0, np.int32(0)
+    for j in range(len(keys)):
+        positive += keys[j] > 0
+    if positive > want:
+        bar, ties = threshold(keys, want), want
+        for j in range(len(keys)):
+            ties -= keys[j] > bar
+    kept = 0
+    for j in range(len(keys)):
+        tie = keys[j] == bar
+        if keys[j] > bar or (tie and ties > 0):
+            ties -= tie
+            places[kept] = j
+            kept += 1
+    return kept
 
-    The ``want``-th largest of the maxima of chunks is a bar that at least ``want`` keys reach, and few more do.
+
+@_kernel
+def largest(first, last, keys, want, table, counts):
+    """List the ``want`` largest positive keys (integers) of every sample; counts says how many there are.
+
+    The bar of the maxima of chunks is one that at least ``want`` keys exceed or reach, and few more do.
     """
     width = keys.shape[1]
-    chunk = max(1, min(CHUNK, width // (4 * want)))
+    chunk = min(CHUNKS[1], width // (4 * want))
+    if chunk < CHUNKS[0]:
+        for s in range(first, last):
+            counts[s] = _winners(keys[s], want, table[s])
+        return
     maxima = np.empty((width + chunk - 1) // chunk, keys.dtype)
-    found, places, room = np.empty(width, keys.dtype), np.empty(width, np.int32), np.empty(want, keys.dtype)
+    found, places = np.empty(width, keys.dtype), np.empty(width, np.int32)
     for s in range(first, last):
         positive = 0
         for i in range(len(maxima)):
-            top = keys[s, i * chunk]
-            for c in range(i * chunk + 1, min(i * chunk + chunk, width)):
-                top = max(top, keys[s, c])
+            part, top = keys[s, i * chunk : i * chunk + chunk], keys.dtype.type(0)
+            for c in range(len(part)):
+                top = max(top, part[c])
             maxima[i] = top
             positive += top > 0
-        bar = keys.dtype.type(0)
+        bar = keys.dtype.type(1)
         if positive > want:
-            bar = max(bar, _threshold(maxima, 0, len(maxima), want, room))
+            bar = max(bar, threshold(maxima, want))
         n = 0
         for i in range(len(maxima)):
             if maxima[i] >= bar:
-                for c in range(i * chunk, min(i * chunk + chunk, width)):
-                    if keys[s, c] >= bar and keys[s, c] > 0:
-                        found[n], places[n] = keys[s, c], c
+                part = keys[s, i * chunk : i * chunk + chunk]
+                for c in range(len(part)):
+                    if part[c] >= bar:
+                        found[n], places[n] = part[c], i * chunk + c
                         n += 1
-        ties = n
-        if n > want:
-            bar = _threshold(found, 0, n, want, room)
-            ties = want
-            for j in range(n):
-                ties -= found[j] > bar
-        kept = 0
-        for j in range(n):
-            tie = found[j] == bar
-            if found[j] > bar or (tie and ties > 0):
-                ties -= tie
-                indices[s, kept] = places[j]
-                kept += 1
-        counts[s] = kept
+        counts[s] = _winners(found[:n], want, table[s])
+        for j in range(counts[s]):
+            table[s, j] = places[table[s, j]]
 
 
 @_kernel
-def best(first, last, values, offsets, k, places, counts):
-    """List where the k largest positive values of every sample stand, first come first among equals."""
-    room = np.empty(k, values.dtype)
+def best(first, last, keys, offsets, want, table, counts):
+    """List where the ``want`` largest positive keys (integers) of every sample stand; counts says how many there are."""
     for s in range(first, last):
-        start, stop = offsets[s], offsets[s + 1]
-        bar = values.dtype.type(0)
-        if stop - start > k:
-            bar = max(bar, _threshold(values, start, stop, k, room))
-        ties = k
-        for j in range(start, stop):
-            ties -= values[j] > bar
-        kept = 0
-        for j in range(start, stop):
-            tie = values[j] == bar and bar > 0
-            if values[j] > bar or (tie and ties > 0):
-                ties -= tie
-                places[s, kept] = j
-                kept += 1
-        counts[s] = kept
+        counts[s] = _winners(keys[offsets[s] : offsets[s + 1]], want, table[s])
+        for j in range(counts[s]):
+            table[s, j] += offsets[s]
+
+
+@_kernel
+def pack(first, last, table, offsets, out):
+    """Write the entries of every sample's row in the table that count, sample after sample."""
+    for s in range(first, last):
+        start = offsets[s]
+        for j in range(start, offsets[s + 1]):
+            out[j] = table[s, j - start]
 
 
 @_kernel
 def count_above(first, last, keys, bar, counts):
     """Count the keys of every sample that exceed the bar."""
     for s in range(first, last):
-        n = 0
+        n = np.int32(0)
         for c in range(keys.shape[1]):
             n += keys[s, c] > bar
         counts[s] = n
@@ -222,16 +238,15 @@ def list_above(first, last, keys, bar, offsets, indices):
     """List the latents of every sample whose keys exceed the bar, from where the sample starts."""
     for s in range(first, last):
         at = offsets[s]
-        for start in range(0, keys.shape[1], CHUNK):
-            stop = min(start + CHUNK, keys.shape[1])
-            n = 0
-            for c in range(start, stop):
-                n += keys[s, c] > bar
+        for start in range(0, keys.shape[1], CHUNKS[0]):
+            part, n = keys[s, start : start + CHUNKS[0]], np.int32(0)
+            for c in range(len(part)):
+                n += part[c] > bar
             if n == 0:
                 continue
-            for c in range(start, stop):
-                if keys[s, c] > bar:
-                    indices[at] = c
+            for c in range(len(part)):
+                if part[c] > bar:
+                    indices[at] = start + c
                     at += 1
 
 

@@ -20,6 +20,7 @@ except ImportError as error:  # numba has no wheel for every platform; the refer
     MISSING = str(error)
     kernels = None  # type: ignore[assignment]
 
+KERNEL_TYPES = (torch.float32, torch.float64, torch.int32)
 MODES = ("auto", "exact", "reference")
 WORTH_ROUNDING = 2**28  # multiplications of an encoder product above which a short-list in bfloat16 pays
 
@@ -53,9 +54,9 @@ def use(name: str) -> Iterator[None]:
         _asked.reset(token)
 
 
-def compiled(w: Tensor) -> bool:
-    """Whether the kernels take a weight and what goes with it: numba is there, and it holds plain floats on the CPU."""
-    return MISSING is None and mode() != "reference" and w.is_cpu and w.dtype in (torch.float32, torch.float64)
+def compiled(tensor: Tensor) -> bool:
+    """Whether the kernels take a weight, or a selection, and what goes with it: numba is there, and it lies on the CPU in their types."""
+    return MISSING is None and mode() != "reference" and tensor.is_cpu and tensor.dtype in KERNEL_TYPES
 
 
 def rounded(n_samples: int, w: Tensor) -> bool:
