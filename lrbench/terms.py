@@ -179,4 +179,6 @@ class Anchors:
         first, second = step.anchors
         known = torch.arange(len(first), device=first.device)
         encoder, decoder = rows(step.p["W_enc"], known), rows(step.p["W_dec"], known)
-        return self.weight * ((encoder - first).pow(2).sum() + (decoder - second).pow(2).sum())
+        return self.weight * (
+            F.mse_loss(encoder, first, reduction="sum") + F.mse_loss(decoder, second, reduction="sum")
+        )

@@ -24,13 +24,13 @@ REST = 170  # steps after which a row's momentum, (0.9 / √0.999)^170 of what i
 
 @dataclass(frozen=True)
 class _Watched:
-    """A parameter that the kernel updates, as a matrix (a vector is one row), with Adam's memory of it; ``none`` is a gradient of no rows."""
+    """A parameter that the kernels update, with Adam's memory of it; ``none`` is a gradient of no rows."""
 
     parameter: Tensor
-    weight: Float[Tensor, "row dim"]
+    weight: Float[Tensor, "*row dim"]
     gradients: list[RowGradient]
-    first: Float[Tensor, "row dim"]
-    second: Float[Tensor, "row dim"]
+    first: Float[Tensor, "*row dim"]
+    second: Float[Tensor, "*row dim"]
     idle: Int[Tensor, " row"]
     none: tuple[RowGradient, Tensor, Tensor]
 
@@ -72,8 +72,7 @@ class Adam:
         """Clear the memory of these latents, as if they had never had a gradient."""
         for name in names:
             if name in self.watched:
-                shape = self.parameters[name].shape
-                memory = (self.watched[name].first.view(shape), self.watched[name].second.view(shape))
+                memory = (self.watched[name].first, self.watched[name].second)
             else:
                 assert self.others is not None
                 state = self.others.state[self.parameters[name]]
@@ -83,25 +82,30 @@ class Adam:
 
     def _step(self, watched: _Watched, lr: float, unit: bool) -> None:
         w, gradient = watched.weight, watched.parameter.grad
+        number = np.float32 if w.dtype == torch.float32 else np.float64
+        corrections = lr / (1 - BETAS[0] ** self.steps), (1 - BETAS[1] ** self.steps) ** -0.5
+        scalars = [number(scalar) for scalar in (*BETAS, *corrections, EPSILON)]
+        watched.parameter.grad = None
+        if w.ndim == 1:
+            if gradient is not None:
+                vectors = gradient, w, watched.first, watched.second
+                kernels.adam(*(vector.numpy() for vector in vectors), *scalars)
+            return
         terms, starts, order = none = watched.none
         if watched.gradients:
             terms = joined(watched.gradients)
             starts, order = by_latent(terms.indices, w.shape[0])
-        scalars = (*BETAS, lr / (1 - BETAS[0] ** self.steps), (1 - BETAS[1] ** self.steps) ** -0.5, EPSILON)
-        number = np.float32 if w.dtype == torch.float32 else np.float64
         kernels.spread(
             kernels.adam_rows, w.shape[0], starts, order, terms.coefficients, terms.places, terms.vectors,
-            none[0].vectors if gradient is None else gradient.view_as(w), w, watched.first, watched.second, watched.idle,
-            np.int32(REST), unit, *(number(scalar) for scalar in scalars),
+            none[0].vectors if gradient is None else gradient, w, watched.first, watched.second, watched.idle,
+            np.int32(REST), unit, *scalars,
         )  # fmt: skip
         watched.gradients.clear()
-        watched.parameter.grad = None
 
 
 def _watched(p: Tensor) -> _Watched:
-    w = p.detach().view(-1, p.shape[-1])
-    gradients = watch(p) if p.ndim == 2 else []
-    vectors, indices = w.new_empty(0, w.shape[1]), torch.empty(0, dtype=torch.int32)
+    w, gradients = p.detach(), watch(p) if p.ndim == 2 else []
+    vectors, indices = w.new_empty(0, w.shape[-1]), torch.empty(0, dtype=torch.int32)
     none = RowGradient(indices, vectors[:, 0], indices, vectors), *by_latent(indices, w.shape[0])
     idle = torch.zeros(w.shape[0], dtype=torch.int32)
     return _Watched(p, w, gradients, torch.zeros_like(w), torch.zeros_like(w), idle, none)

@@ -74,11 +74,7 @@ class Encoder:
         return self._top(x, keys, k, among.nonzero().flatten())
 
     def _top(self, x: Tensor, keys: Tensor, k: int, among: Tensor | None = None) -> Active:
-        if among is not None:
-            keys = keys.index_select(1, among)
-        listed = _largest(keys, min(keys.shape[1], k + _spare(k) if _short(keys) else k))
-        if among is not None:
-            listed = Selection(among[listed.indices].int(), listed.offsets, self.w.shape[0])
+        listed = _largest(keys, k + _spare(k) if _short(keys) else k, among)
         if not _short(keys):
             return self._active(x, listed)
         with torch.no_grad():
@@ -155,11 +151,15 @@ def _spare(k: int) -> int:
     return max(8, k // 8)
 
 
-def _largest(keys: Tensor, want: int) -> Selection:
-    """Return the ``want`` largest positive keys of every sample."""
+def _largest(keys: Tensor, want: int, among: Int[Tensor, " some"] | None = None) -> Selection:
+    """Return the ``want`` largest positive keys of every sample, of all latents or among some."""
     n_samples, n_latents = keys.shape
+    want = min(want, n_latents if among is None else len(among))
     table, counts = torch.empty(n_samples, want, dtype=torch.int32), torch.empty(n_samples, dtype=torch.int32)
-    kernels.spread(kernels.largest, n_samples, keys, want, table, counts)
+    if among is None:
+        kernels.spread(kernels.largest, n_samples, keys, want, table, counts)
+    else:
+        kernels.spread(kernels.largest_among, n_samples, keys, among, want, table, counts)
     offsets = _offsets(counts)
     return Selection(_packed(table, offsets), offsets, n_latents)
 

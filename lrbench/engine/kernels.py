@@ -206,6 +206,19 @@ def largest(first, last, keys, want, table, counts):
 
 
 @_kernel
+def largest_among(first, last, keys, among, want, table, counts):
+    """List the ``want`` largest positive keys (integers) of every sample among some latents; counts says how many there are."""
+    found = np.empty(len(among), keys.dtype)
+    for s in range(first, last):
+        row = keys[s]
+        for c in range(len(among)):
+            found[c] = row[among[c]]
+        counts[s] = _winners(found, want, table[s])
+        for j in range(counts[s]):
+            table[s, j] = among[table[s, j]]
+
+
+@_kernel
 def best(first, last, keys, offsets, want, table, counts):
     """List where the ``want`` largest positive keys (integers) of every sample stand; counts says how many there are."""
     for s in range(first, last):
@@ -251,6 +264,27 @@ def list_above(first, last, keys, bar, offsets, indices):
 
 
 @_kernel
+def fired(first, last, indices, values, out):
+    """Set out of every latent that is positive on some sample to True."""
+    for j in range(first, last):
+        if values[j] > 0:
+            out[indices[j]] = True
+
+
+@_kernel
+def adam(gradient, w, m, v, beta1, beta2, step_size, scale, eps):
+    """Take an Adam step of a vector, and return its squared length."""
+    keep1, keep2 = w.dtype.type(1) - beta1, w.dtype.type(1) - beta2  # an int would make float64 of it
+    squares = w.dtype.type(0)
+    for c in range(len(w)):
+        m[c] = beta1 * m[c] + keep1 * gradient[c]
+        v[c] = beta2 * v[c] + keep2 * gradient[c] * gradient[c]
+        w[c] -= step_size * m[c] / (np.sqrt(v[c]) * scale + eps)
+        squares += w[c] * w[c]
+    return squares
+
+
+@_kernel
 def adam_rows(first, last, starts, order, coefficients, samples, vectors, added, w, m, v, idle, rest, unit, beta1, beta2, step_size, scale, eps):  # fmt: skip
     """Form a row's gradient, take its Adam step and bring it back to unit length, while it is in the cache.
 
@@ -260,7 +294,6 @@ def adam_rows(first, last, starts, order, coefficients, samples, vectors, added,
     width = w.shape[1]
     gradient = np.empty(width, w.dtype)
     matrix = added.shape[0] > 0
-    keep1, keep2 = w.dtype.type(1) - beta1, w.dtype.type(1) - beta2  # an int would make float64 of it
     for i in range(first, last):
         if starts[i] == starts[i + 1] and not matrix:
             idle[i] += 1
@@ -280,12 +313,7 @@ def adam_rows(first, last, starts, order, coefficients, samples, vectors, added,
             coefficient, sample = coefficients[order[at]], samples[order[at]]
             for c in range(width):
                 gradient[c] += coefficient * vectors[sample, c]
-        squares = w.dtype.type(0)
-        for c in range(width):
-            m[i, c] = beta1 * m[i, c] + keep1 * gradient[c]
-            v[i, c] = beta2 * v[i, c] + keep2 * gradient[c] * gradient[c]
-            w[i, c] -= step_size * m[i, c] / (np.sqrt(v[i, c]) * scale + eps)
-            squares += w[i, c] * w[i, c]
+        squares = adam(gradient, w[i], m[i], v[i], beta1, beta2, step_size, scale, eps)
         if unit and squares > 0:
             shrink = w.dtype.type(1) / np.sqrt(squares)
             for c in range(width):

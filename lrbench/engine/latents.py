@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from lrbench.engine import ops
-from lrbench.engine.mode import remote
+from lrbench.engine.mode import compiled, kernels, remote
 from lrbench.engine.selection import Selection
 
 
@@ -150,6 +150,10 @@ class Active:
 
     def fired(self) -> Bool[Tensor, " latent"]:
         """Return which latents are positive on some sample."""
+        if compiled(self.values):
+            fired = torch.zeros(self.chosen.n_latents, dtype=torch.bool)
+            kernels.fired(0, len(self.values), self.chosen.indices.numpy(), self.values.detach().numpy(), fired.numpy())
+            return fired
         times = self.values.new_zeros(self.chosen.n_latents)
         return times.index_add_(0, self.chosen.indices, (self.values > 0).to(times)) > 0
 
