@@ -267,6 +267,15 @@ class Task:
         return World(self.spec.world, self.seed)
 
     @cached_property
+    def _training(self) -> SparseFeatures:
+        """The features of the training data, the same for every method: cells of a task that follow each other sample once."""
+        return self.world.sample(self.spec.n_distinct, "data")
+
+    @cached_property
+    def _held_out(self) -> SparseFeatures:
+        return self.world.sample(self.spec.n_evaluation, "evaluation")
+
+    @cached_property
     def anchors(self) -> Tensor:
         """Indices of the known features, sorted, chosen by the seed; no score counts them, for any method."""
         import torch
@@ -310,10 +319,9 @@ class Task:
         n_sites = len(self.spec.world.dims)
         if pair is not None:
             n_sites = max(pair_sites(pair, n_sites)[1]) + 1
-        features = self.world.sample(self.spec.n_distinct, "data")
         start, _ = self.start(pair or "autoencoder")
         view = TrainView(
-            sites=tuple(self.world.represent(features, site, "data") for site in range(n_sites)),
+            sites=tuple(self.world.represent(self._training, site, "data") for site in range(n_sites)),
             anchor_sites=tuple(self.world.directions[site][self.anchors] for site in range(n_sites)),
             budget=Budget(
                 self.spec.n_latents,
@@ -330,7 +338,7 @@ class Task:
 
     def evaluation(self) -> SparseFeatures:
         """Return the held-out features that scores are computed on, from a stream that training never sees."""
-        return self.world.sample(self.spec.n_evaluation, "evaluation")
+        return self._held_out
 
     def observed(self, features: SparseFeatures, pair: str, stream: str = "evaluation") -> tuple[Tensor, Tensor]:
         """Return (input, target) of features under a pairing; ``stream`` is where they, and the noise, were drawn."""
