@@ -129,7 +129,7 @@ class Active:
 
     def of_latent(self, parameter: Float[Tensor, " latent"] | Bool[Tensor, " latent"]) -> Tensor:
         """Return the parameter of every selected latent."""
-        return parameter[self.chosen.indices]
+        return parameter.index_select(0, self.chosen.indices)
 
     def decode(
         self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"]

@@ -55,7 +55,7 @@ class _Preactivations(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, w: Tensor, b: Tensor, x: Tensor, chosen: Selection) -> Tensor:
         ctx.w, ctx.b, ctx.x, ctx.chosen = w, b, x, chosen
-        return dots(chosen, w, x) + b[chosen.indices]
+        return dots(chosen, w, x) + b.index_select(0, chosen.indices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
