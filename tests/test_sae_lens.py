@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+import lrbench
 from lrbench.activation import Activation, BatchTopK, JumpReLU, ReLU, TopK
+from lrbench.cli import main
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
+from lrbench.theory import certify
 
 D_IN, D_OUT, LATENTS, BATCH = 12, 7, 20, 64
 BIASED = {"apply_b_dec_to_input": True}
@@ -116,6 +120,23 @@ def test_batch_topk_is_taken_as_sae_lens_saves_it(
     dictionary = Dictionary.from_sae_lens(sae)
     sae.save_inference_model(tmp_path)
     assert_equal(sae_lens.SAE.load_from_disk(tmp_path), dictionary)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("architecture", "options"), INFERENCE[:8], ids=str)
+def test_it_gets_a_certificate_like_any_other(
+    sae_lens: Any, tmp_path: Path, architecture: str, options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = lrbench.load_task("superposition/1.30x", "smoke")
+    width = task.view().sites[0].shape[1]
+    config = {"architecture": architecture, "d_in": width, "d_sae": LATENTS, "apply_b_dec_to_input": False, **options}
+    dictionary = Dictionary.from_sae_lens(randomise(sae_lens.SAE.from_dict(config)))
+    dictionary.save(tmp_path / "sae.safetensors")
+    assert main(["certify", str(tmp_path / "sae.safetensors"), "--task", task.name, "--suite", "smoke", "--json"]) == 0
+    printed, here = json.loads(capsys.readouterr().out), certify(dictionary, task.world).to_dict()
+    assert sum(printed["classes"].values()) == LATENTS
+    assert printed["classes"] == here["classes"]
+    assert printed["approximate_loss"] == pytest.approx(here["approximate_loss"])
 
 
 @pytest.mark.peers
