@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -169,6 +169,11 @@ class World:
         """Return every feature on its own, at its mean magnitude, as seen at a site (no noise)."""
         alone, bend = self.spec.mean_magnitude * self._linear[site], self._bends[site]
         return alone if bend is None else bend(alone)
+
+    def together(self, active: Bool[Tensor, "case feature"], site: int = 0) -> Float[Tensor, "case dim"]:
+        """Return what features give together, each at its mean magnitude, as seen at a site (no noise)."""
+        x, bend = self.spec.mean_magnitude * active.float() @ self._linear[site], self._bends[site]
+        return x if bend is None else bend(x)
 
 
 def spread_directions(

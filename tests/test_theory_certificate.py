@@ -183,7 +183,7 @@ def test_certificate_of_an_absorbed_dictionary() -> None:
     certificate = checked(absorbed_pattern(truth), truth)
     assert certificate.counts["absorbed"] == len(truth.spec.children) == 4
     assert certificate.unseen == 12
-    assert not certificate.bound.independent
+    assert certificate.bound.unmet == ("features are not independent", "the dictionary has biases or thresholds")
 
 
 def test_classes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+from torch.nn.functional import normalize
 
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
@@ -79,7 +80,7 @@ def of_loss(dictionary: Dictionary, task: Task) -> Numbers:
 def of_constructions(task: Task) -> Numbers:
     """Return what the constructions 3.3 and 3.6 come to in this world, and how far the world is from a linear one.
 
-    ``minimum_fall`` is NaN where no minimum with random pairs of features exists.
+    ``minimum_fall`` is 1, all of the loss, where no minimum with random pairs of features exists.
     """
     world = task.world
     features = world.sample(task.spec.n_evaluation, "evaluation")
@@ -89,7 +90,7 @@ def of_constructions(task: Task) -> Numbers:
         "bent": float((whole - parts).pow(2).sum() / whole.pow(2).sum()),
         "interference": max(world.interference),
         "bound": truth / true_dictionary_bound(world),
-        "minimum_fall": float("nan"),
+        "minimum_fall": 1.0,
     }
     n = world.spec.n_features
     order = torch.randperm(n, generator=generator(task.seed, "falsify", "pairs")).tolist()
@@ -118,7 +119,8 @@ def of_parents(dictionary: Dictionary, task: Task) -> Numbers:
     inputs, _ = task.observed(features, dictionary.pair, "falsify")
     parents = [p for p in world.spec.children if int(partner[p]) >= 0]
     fires = torch.cat([dictionary.encode(x)[:, partner[parents]] > 0 for x in torch.split(inputs, 4096)])
-    alone, families = isolated(world, dictionary.pair).inputs, situations(world, dictionary.pair).inputs
+    alone = normalize(isolated(world, dictionary.pair).inputs, dim=1)
+    families = situations(world, dictionary.pair).inputs
     reading = families @ dictionary.W_enc.double().T
     dual = dropped_leaves(world, dictionary.pair)
     hits: list[tuple[bool, bool, bool]] = []

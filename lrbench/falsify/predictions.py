@@ -115,7 +115,7 @@ PREDICTIONS = (
         "Spearman's correlation of L and L̃ over all dictionaries of a world", True, 0.5, rank_agreement),
     Prediction("minimum", "Polysemantic partial minima exist", "3.6",
         "Random pairs of features that share a latent are a partial minimum of L̃ (with the codes corrected as docs/theory.md says).",
-        "largest possible fall of L̃ when one block is minimised exactly, per Σ M_d", False, 1e-6, number(OWN, "minimum_fall")),
+        "largest possible fall of L̃ when one block is minimised exactly, per Σ M_d; 1 where there is no such minimum", False, 1e-6, number(OWN, "minimum_fall")),
     Prediction("polysemantic", "Training stays in a polysemantic minimum", "3.6",
         "A method that starts where pairs of features share a latent does not get out without help. "
         "A latent that turns to one of its two features counts as out for that one: half of the features can be had in this way.",

@@ -19,7 +19,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.structure import WorldSpec
 from lrbench.theory.blocks import minimise_decoder
-from lrbench.theory.loss import Isolated, codes, isolated, seen_by
+from lrbench.theory.loss import Isolated, codes, isolated, represented, seen_by
 from lrbench.theory.pattern import sets_of
 from lrbench.world import World
 
@@ -99,10 +99,10 @@ def situations(world: World, pair: str = "autoencoder") -> Isolated:
     Their weights are the rates times E[x² | x > 0]: how often d is active, whatever else is.
     """
     seen, spec = isolated(world, pair), world.spec
-    together = lineages(spec).double()
+    inputs, targets = represented(world, pair, lineages(spec))
     second = spec.magnitude_min**2 + 2 * spec.magnitude_scale * (spec.magnitude_min + spec.magnitude_scale)
     weights = torch.tensor(spec.rates, dtype=torch.float64) * second
-    return replace(seen, inputs=together @ seen.inputs, targets=together @ seen.targets, weights=weights)
+    return replace(seen, inputs=inputs, targets=targets, weights=weights)
 
 
 def situation_pattern(dictionary: Dictionary, world: World) -> list[set[int]]:

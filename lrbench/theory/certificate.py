@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from lrbench.activation import ReLU, TopK
 from lrbench.dictionary import Dictionary
 from lrbench.seeds import generator
 from lrbench.structure import Independent, WorldSpec
@@ -38,8 +39,9 @@ class Bound:
         1−S, the largest activation probability, and 1/n.
     condition
         Whether rate <= limit.
-    independent
-        Whether features are independent. The proof needs it: features that fire together can break the bound.
+    unmet
+        What the proof needs and is not so here: features that fire together, noise, a bend, biases or thresholds can each break
+        the bound. Empty where it applies.
     vacuous
         Whether n² (1−S)² ≥ 1: then even the trivial bound C says more.
     largest_error
@@ -55,7 +57,7 @@ class Bound:
     rate: float
     limit: float
     condition: bool
-    independent: bool
+    unmet: tuple[str, ...]
     vacuous: bool
     largest_error: float
     value: float
@@ -163,8 +165,8 @@ class Certificate:
         return True if self.encoder_gap_most <= tolerance * self.scale else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the certificate for JSON: finite numbers or None, and the classes as counts."""
-        content = asdict(self) | {"classes": self.counts}
+        """Return the certificate for JSON: finite numbers or None, the classes as counts and, as ``latents``, one by one."""
+        content = asdict(self) | {"classes": self.counts, "latents": list(self.classes)}
         content |= {"zero_loss": self.zero_loss, "partial_minimum": self.partial_minimum()}
         content["curvature"] |= {"convex": self.curvature.convex}
         finite: dict[str, Any] = _finite(content)
@@ -221,7 +223,7 @@ def certify(dictionary: Dictionary, world: World, n_samples: int = 4096) -> Cert
         border=border_distance(dictionary, seen),
         curvature=curvature(dictionary, seen),
         classes=classes,
-        bound=_bound(world.spec, sampled, loss),
+        bound=_bound(dictionary, world.spec, sampled, loss),
     )
 
 
@@ -312,7 +314,7 @@ def curvature(dictionary: Dictionary, seen: Isolated, segments: int = SEGMENTS) 
     return Curvature(min(found["encoder"]), min(found["decoder"]), segments)
 
 
-def _bound(spec: WorldSpec, sampled: Loss, approximate: float) -> Bound:
+def _bound(dictionary: Dictionary, spec: WorldSpec, sampled: Loss, approximate: float) -> Bound:
     rate, n = max(spec.rates), spec.n_features
     difference = abs(sampled.mean - approximate)
     value = (n * rate) ** 2 * sampled.largest
@@ -320,13 +322,24 @@ def _bound(spec: WorldSpec, sampled: Loss, approximate: float) -> Bound:
         rate=rate,
         limit=1.0 / n,
         condition=spec.extreme_sparsity,
-        independent=isinstance(spec.structure, Independent),
+        unmet=_unmet(dictionary, spec),
         vacuous=n * rate >= 1.0,
         largest_error=sampled.largest,
         value=value,
         difference=difference,
         holds=difference - 3.0 * sampled.standard_error <= value,
     )
+
+
+def _unmet(dictionary: Dictionary, spec: WorldSpec) -> tuple[str, ...]:
+    plain = isinstance(dictionary.activation, ReLU | TopK) and not dictionary.b_enc.any() and not dictionary.b_dec.any()
+    premises = {
+        "features are not independent": isinstance(spec.structure, Independent),
+        "the world has noise": spec.noise == 0,
+        "the world is bent": spec.bend == 0,
+        "the dictionary has biases or thresholds": plain,
+    }
+    return tuple(name for name, met in premises.items() if not met)
 
 
 def _finite(value: Any) -> Any:

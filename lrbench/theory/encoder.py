@@ -23,7 +23,8 @@ DESCENT_WORK = 1e11  # multiplications that descent may take
 SPAN_WORK = 2e10  # and the relaxation
 INSIDE = 0.99  # share of the way to the border that descent goes
 GAP, ENOUGH = 1e-12, 1e-10  # where the interior-point method stops
-RIDGE = 1e-15
+RIDGE = 1e-13  # of a normal matrix with unit diagonal: features with M_d = 0 leave directions that cost nothing
+SOLVED = 1e-6  # KKT residual, and share by which a face may be missed, above which a solution is none
 MARGIN = 1e-12  # scores are not brought closer to a border: rounding would carry them across
 
 
@@ -108,7 +109,9 @@ def minimise_encoder(
     # a silent row at 0 stands in nobody's way, unless its bias alone would win
     kept = fires.any(0) if level is not None else fires.any(0) | (shift > 0)
     if 0 < int(kept.sum()) * basis.shape[1] <= max_variables:
-        return _interior_point(problem, basis, kept)
+        found = _interior_point(problem, basis, kept)
+        if found is not None:
+            return found
     return _bracket(problem)
 
 
@@ -118,7 +121,8 @@ def _row_space(inputs: Float[Tensor, "feature d_in"]) -> Float[Tensor, "d_in ran
     return basis
 
 
-def _interior_point(problem: _Problem, basis: Tensor, kept: Tensor) -> EncoderMinimum:
+def _interior_point(problem: _Problem, basis: Tensor, kept: Tensor) -> EncoderMinimum | None:
+    """Return the minimum, or None where rounding has led the method astray: extreme scales, directions that cost nothing."""
     inputs, fires, w_dec = problem.inputs @ basis, problem.fires[:, kept].double(), problem.w_dec[kept]
     total = problem.weights.sum().clamp_min(torch.finfo(torch.float64).tiny)
     weights, shift = problem.weights / total, problem.shift[kept]
@@ -136,12 +140,13 @@ def _interior_point(problem: _Problem, basis: Tensor, kept: Tensor) -> EncoderMi
     matrix = torch.from_numpy(faces.matrix(inputs, n_latents).toarray())
     start = (problem.w_enc[kept] @ basis).flatten()
     w, complementarity, stationarity = solve_quadratic(quadratic, linear, matrix, bound, start)
-    constant = float(weights @ targets.pow(2).sum(1))
-    loss = float(0.5 * w @ quadratic @ w - linear @ w) + constant
     w_enc = problem.w_enc.clone() if not isinstance(problem.level, int) else torch.zeros_like(problem.w_enc)
     w_enc[kept] = w.view(n_latents, rank) @ basis.T
-    scale = float(total)
-    return EncoderMinimum(w_enc, scale * loss, scale * max(0.0, loss - complementarity), stationarity, True)
+    loss, before = (problem.loss(problem.residual(problem.scores(rows))) for rows in (w_enc, problem.w_enc))
+    missed = float((bound - matrix @ w).max()) / (1.0 + float(bound.abs().max()))
+    if not (stationarity <= SOLVED and missed <= SOLVED and loss <= before + SOLVED * float(total)):
+        return None
+    return EncoderMinimum(w_enc, loss, max(0.0, loss - float(total) * complementarity), stationarity, True)
 
 
 def solve_quadratic(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,6 +37,8 @@ class Isolated:
         M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0].
     magnitude
         c, the magnitude at which σ is evaluated.
+
+    Matrices of any kind of float are taken as float64.
     """
 
     inputs: Float[Tensor, "feature d_in"]
@@ -44,21 +46,44 @@ class Isolated:
     weights: Float[Tensor, " feature"]
     magnitude: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("inputs", "targets", "weights"):
+            object.__setattr__(self, name, getattr(self, name).double())
+
 
 def isolated(world: World | Isolated, pair: str = "autoencoder") -> Isolated:
-    """Return a world's features on their own for a pairing, in float64, unit rows at every site."""
+    """Return a world's features on their own for a pairing, in float64, unit rows at every site of a linear world."""
     if isinstance(world, Isolated):
         return world
-    ends = pair_sites(pair, len(world.directions))
-    sites = {site: F.normalize(world.directions[site].double(), dim=1) for site in {*ends[0], *ends[1]}}
-    inputs, targets = (torch.cat([sites[site] for site in end], dim=1) for end in ends)
+    inputs, targets = represented(world, pair)
     return Isolated(inputs, targets, feature_weights(world.spec), world.spec.mean_magnitude)
+
+
+def represented(
+    world: World, pair: str, together: Bool[Tensor, "case feature"] | None = None
+) -> tuple[Float[Tensor, "case d_in"], Float[Tensor, "case d_out"]]:
+    """Return what every feature gives on its own, or what some give together, at the mean magnitude c and divided by c.
+
+    In a bent world that is the bent representation, whose length is not 1.
+    """
+    ends, c = pair_sites(pair, len(world.directions)), world.spec.mean_magnitude
+
+    def at(site: int) -> Tensor:
+        if world.spec.bend:
+            return (world.isolated(site) if together is None else world.together(together, site)).double() / c
+        directions = F.normalize(world.directions[site].double(), dim=1)
+        return directions if together is None else together.double() @ directions
+
+    sites = {site: at(site) for site in {*ends[0], *ends[1]}}
+    inputs, targets = (torch.cat([sites[site] for site in end], dim=1) for end in ends)
+    return inputs, targets
 
 
 def feature_weights(spec: WorldSpec) -> Float[Tensor, " feature"]:
     """Return M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0], exactly; a hierarchy's child never fires alone, its M_d is 0.
 
-    With magnitude a + Exp(β) the second moment is a² + 2aβ + 2β².
+    With magnitude a + Exp(β) the second moment is a² + 2aβ + 2β². A bent world keeps it, though a bent feature's length does not
+    grow in proportion to its magnitude.
     """
     a, beta = spec.magnitude_min, spec.magnitude_scale
     return torch.tensor(alone_probabilities(spec), dtype=torch.float64) * (a * a + 2 * a * beta + 2 * beta * beta)
@@ -218,15 +243,15 @@ def exact_loss(dictionary: Dictionary, world: World) -> Loss:
     Raises
     ------
     LrbenchError
-        Unless features are independent, of one magnitude (``magnitude_scale=0``), without noise and at most 16: then
-        there are finitely many samples.
+        Unless features are independent, of one magnitude (``magnitude_scale=0``), without noise or bend and at most 16: then
+        there are finitely many samples, each the sum of its features.
     """
     spec, seen = world.spec, seen_by(dictionary, world)
-    finite = isinstance(spec.structure, Independent) and spec.magnitude_scale == 0 and spec.noise == 0
+    finite = isinstance(spec.structure, Independent) and spec.magnitude_scale == spec.noise == spec.bend == 0
     if not finite or spec.n_features > MAX_EXACT:
         raise LrbenchError(
             f"exact_loss: {spec.n_features} {spec.structure.kind} features with magnitude_scale={spec.magnitude_scale}, "
-            f"noise={spec.noise}; expected at most {MAX_EXACT} independent ones, 0 and 0, else use sampled_loss"
+            f"noise={spec.noise}, bend={spec.bend}; expected at most {MAX_EXACT} independent ones and 0, else use sampled_loss"
         )
     model, rates = double(dictionary), torch.tensor(spec.rates, dtype=torch.float64)
     mean = largest = 0.0

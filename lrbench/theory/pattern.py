@@ -39,6 +39,8 @@ def mask_of(pattern: list[set[int]], n_features: int) -> Bool[Tensor, "feature l
     """Return sets of features as the columns of a mask."""
     fires = torch.zeros(n_features, len(pattern), dtype=torch.bool)
     for latent, features in enumerate(pattern):
+        if features and not 0 <= min(features) <= max(features) < n_features:
+            raise LrbenchError(f"latent {latent}: {sorted(features)}, expected features of 0 to {n_features - 1}")
         fires[sorted(features), latent] = True
     return fires
 
@@ -67,6 +69,8 @@ def thresholds(
     if isinstance(sigma, BatchTopK):
         if sigma.threshold is not None:
             return level + max(sigma.threshold, 0.0) / seen.magnitude
+        if sigma.k >= n_latents:
+            return level
         ranked = z.flatten().sort(descending=True).values
         keep = min(sigma.k * len(z), len(ranked) - 1)
         return level + (ranked[keep - 1 : keep + 1].mean() if keep else ranked[0]).clamp_min(0.0)
@@ -168,6 +172,9 @@ class Realisation:
     ----------
     W_enc
         Encoder rows with the pattern, or None.
+    inside
+        Whether they hold every face with room to spare. Else some silent latent can only lie on its border, at a score of 0 (or its
+        threshold), and rounding may wake it.
     faces
         The faces of Ω_P that the proof speaks of.
     multipliers
@@ -178,6 +185,7 @@ class Realisation:
     """
 
     W_enc: Float[Tensor, "latent d_in"] | None
+    inside: bool
     faces: Faces
     multipliers: Float[Tensor, " face"] | None
     latents: list[int]
@@ -186,7 +194,7 @@ class Realisation:
 def realise(
     pattern: list[set[int]], inputs: Float[Tensor, "feature d_in"], activation: Activation, magnitude: float = 1.0
 ) -> Realisation:
-    """Find W_E with σ(W_E w_p^d)_i > 0 exactly for d ∈ F_i, or prove that there is none: a linear feasibility problem.
+    """Find W_E with σ(W_E w_p^d)_i > 0 for d ∈ F_i and for no other d, or prove that there is none: a linear feasibility problem.
 
     max t ≤ 1 such that every face holds by t; where that is 0, such that the strict ones do. Latents that decide for themselves (ReLU,
     JumpReLU) are solved one at a time, TopK jointly: n·k·n_q faces, for small cases.
@@ -201,25 +209,30 @@ def realise(
         `ReLU`, `JumpReLU` with one threshold, `TopK`, or `BatchTopK` with a threshold.
     magnitude
         c, see `approximate_loss`.
+
+    Raises
+    ------
+    LrbenchError
+        For features that ``inputs`` does not have, or more than k latents for one of them.
     """
     inputs = inputs.double()
     fires = mask_of(pattern, len(inputs))
     n_latents, dim = len(pattern), inputs.shape[1]
     if isinstance(activation, TopK) and activation.k < n_latents:
         faces = faces_of(fires, activation.k)
-        row, multipliers = _separate(faces, inputs, n_latents)
+        row, inside, multipliers = _separate(faces, inputs, n_latents)
         names = sorted({i for side in (faces.upper, faces.lower) for i in side.tolist() if i >= 0})
-        return Realisation(None if row is None else row.view(n_latents, dim), faces, multipliers, names)
+        return Realisation(None if row is None else row.view(n_latents, dim), inside, faces, multipliers, names)
     level = _one_level(activation) / magnitude
-    rows = torch.zeros(n_latents, dim, dtype=torch.float64)
+    rows, all_inside = torch.zeros(n_latents, dim, dtype=torch.float64), True
     for latent in range(n_latents):
         faces = faces_of(fires[:, latent : latent + 1], torch.tensor([level], dtype=torch.float64))
         if pattern[latent]:  # the zero row is dead
-            row, multipliers = _separate(faces, inputs, 1)
+            row, inside, multipliers = _separate(faces, inputs, 1)
             if row is None:
-                return Realisation(None, faces, multipliers, [latent])
-            rows[latent] = row
-    return Realisation(rows, faces, None, [])
+                return Realisation(None, False, faces, multipliers, [latent])
+            rows[latent], all_inside = row, all_inside and inside
+    return Realisation(rows, all_inside, faces, None, [])
 
 
 def _one_level(activation: Activation) -> float:
@@ -229,10 +242,10 @@ def _one_level(activation: Activation) -> float:
     return float(threshold)
 
 
-def _separate(faces: Faces, inputs: Tensor, n_latents: int) -> tuple[Tensor | None, Tensor | None]:
-    """Return a row inside all faces, else one with silent latents on the border, else the multipliers that rule one out."""
+def _separate(faces: Faces, inputs: Tensor, n_latents: int) -> tuple[Tensor | None, bool, Tensor | None]:
+    """Return a row inside all faces (True), else one with silent latents on the border, else the multipliers that rule one out."""
     matrix = faces.matrix(inputs, n_latents)
-    for margin in (torch.ones_like(faces.bound), faces.strict.double()):
+    for inside, margin in ((True, torch.ones_like(faces.bound)), (False, faces.strict.double())):
         constraints = hstack([-matrix, csr_matrix(margin.numpy()[:, None])], format="csr")
         cost = np.zeros(matrix.shape[1] + 1)
         cost[-1] = -1.0
@@ -243,5 +256,5 @@ def _separate(faces: Faces, inputs: Tensor, n_latents: int) -> tuple[Tensor | No
                 f"realise: the linear program ended with {solved.message!r}; scale directions to length 1"
             )
         if solved.x[-1] > LP_TOLERANCE:
-            return torch.from_numpy(solved.x[:-1].copy()), None
-    return None, torch.from_numpy(np.maximum(-solved.ineqlin.marginals, 0.0))
+            return torch.from_numpy(solved.x[:-1].copy()), inside, None
+    return None, False, torch.from_numpy(np.maximum(-solved.ineqlin.marginals, 0.0))

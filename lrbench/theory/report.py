@@ -43,11 +43,16 @@ def _numbers(c: Certificate) -> Iterator[tuple[str, str]]:
 def _statements(c: Certificate) -> Iterator[tuple[str, str, str]]:
     b = c.bound
     premise = f"1−S = {_number(b.rate)} {'≤' if b.condition else '>'} 1/n = {_number(b.limit)}"
-    premise += "" if b.independent else ", features are not independent"
-    verdict = ("vacuous" if b.vacuous else "holds") if b.holds else "broken"
+    premise = ", ".join([premise, *b.unmet])
+    verdict = ("vacuous" if b.vacuous else "holds") if b.holds else "premise fails" if b.unmet else "broken"
     yield "3.1 |L − L̃| ≤ n²C(1−S)²", verdict, f"{_number(b.difference)} against {_number(b.value)}; {premise}"
     smallest = f"smallest second differences: W_E {_number(c.curvature.encoder)}, W_D {_number(c.curvature.decoder)}"
     yield "3.2 convex in each block", "holds" if c.curvature.convex else "broken", smallest
+    yield (
+        "3.3 n²M² Σ M_d bounds the truth's L̃",
+        "below it" if c.approximate_loss <= c.true_bound else "above it",
+        f"L̃ is {_number(c.approximate_loss)} here, the bound {_number(c.true_bound)}",
+    )
     yield (
         "3.4 zero loss",
         "yes" if c.zero_loss else "no",
