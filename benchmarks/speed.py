@@ -39,6 +39,7 @@ FEATURES, DIM, RATE = 1000, 768, 0.03  # the paper's n and d; about k features a
 BATCH, K, STEPS = 1024, 32, 2500
 DISTINCT = 16_384
 WARM, TIMED = 3, 7  # steps that are run first (ours are compiled then), steps that count
+SETTLED = 60  # steps after which a run that starts dense has become sparse, and all of ours is compiled
 SAMPLING = WorldSpec(16_384, (DIM,), rate=0.00248937, zipf=1.0, interference=1.0)  # a mean L0 of 34
 SAMPLED = 15
 MATCHED = 16_384
@@ -229,7 +230,7 @@ def beside(work: str, plan: Steps, tick: Tick, timed: int, rounds: int = 3) -> R
 def time_run(work: str, plan: Run, tick: Tick) -> list[Row]:
     """Time a whole run of both, in turns, and see whether they end at the same L0; compilation is left out."""
     method = lrbench.load_method(plan.method, lr=plan.lr, **plan.ours)
-    method.fit(view_of(method.pair, plan.width, Clock(WARM), steps=WARM), seed=0)
+    method.fit(view_of(method.pair, plan.width, Clock(SETTLED), steps=SETTLED), seed=0)
     others = {"encoder": encoder_product(DIM, plan.width)}
     peer = None
     try:

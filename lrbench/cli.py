@@ -211,7 +211,10 @@ def falsify_command(
     if out.is_dir():
         raise LrbenchError(f"{out} is a folder, --out needs a file such as {out / 'falsification.md'}")
     outcomes = train(suite, seeds, workers)
-    results = write_page(suite, seeds, outcomes, out)
+    try:
+        results = write_page(suite, seeds, outcomes, out)
+    except OSError as error:
+        raise LrbenchError(f"cannot write {error.filename or out}: {error.strerror}; name another --out") from error
     rows = [["prediction", "observed", "verdict"]]
     print(_table(rows + [[r.prediction.title, shown(r.base.seen), r.base.verdict] for r in results]))
     print(f"\npage  {out}, {len(outcomes)} cells in {time.monotonic() - began:.0f} s")

@@ -127,8 +127,8 @@ class AuxK:
         """Return the mean over the first samples of the batch; 0 while no latent is dead."""
         if not remote(step.dead) and not step.dead.any():
             return step.target.new_zeros(())
-        k = step.target.shape[1] // 2
-        few = max(1, min(len(step.x), self.pairs // max(1, k)))
+        k = max(1, step.target.shape[1] // 2)
+        few = max(1, min(len(step.x), self.pairs // k))
         residual = (step.target - step.reconstruction)[:few].detach()
         pre = step.encoder.again(few, k, among=step.dead)
         revived = pre.with_values(pre.values.relu()).decode(step.p["W_dec"], torch.zeros_like(step.p["b_dec"]))

@@ -74,7 +74,11 @@ class AutoAnchored(SDL):
         plain = SDL(**{f.name: getattr(self, f.name) for f in fields(SDL)})
         size = plain.batch_size or view.budget.batch_size
         steps = view.budget.n_samples // size
-        scout = max(1, int(steps * self.scouting / 2))
+        if steps < 3:
+            raise LrbenchError(
+                f"+autoanchor: {steps} steps in the budget, expected at least 3; take a smaller batch size"
+            )
+        scout = min(max(1, int(steps * self.scouting / 2)), (steps - 1) // 2)
         free = replace(view, start=None)
         first, second = (
             self._scout(_spend(free, scout * size, derive_seed(view.seed, "scout", i)), derive_seed(seed, "scout", i))

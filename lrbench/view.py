@@ -151,7 +151,7 @@ class TrainView:
 
     def _batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         left, epoch = self.budget.n_samples // size, 0
-        while left:
+        while left > 0:
             order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(self.device)
             for start in range(0, min(left, len(order) // size) * size, size):
                 rows = order[start : start + size]

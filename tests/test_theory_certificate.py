@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 import lrbench
 from lrbench.activation import Activation, BatchTopK, JumpReLU, ReLU, TopK
 from lrbench.cli import main
-from lrbench.structure import Hierarchy
+from lrbench.structure import Groups, Hierarchy
 from lrbench.theory import (
     Certificate,
     absorbed_pattern,
@@ -23,6 +23,8 @@ from lrbench.theory import (
     approximate_loss,
     border_distance,
     certify,
+    encoder,
+    exact_loss,
     gradients,
     isolated,
     minimise_decoder,
@@ -35,6 +37,7 @@ from lrbench.theory import (
 from lrbench.theory.certificate import classify
 from lrbench.theory.loss import codes, goals
 from lrbench.theory.pattern import faces_of, mask_of
+from lrbench.theory.report import _statements
 
 SIGMAS: list[Activation] = [ReLU(), JumpReLU(torch.tensor(0.2, dtype=torch.float64)), TopK(1), TopK(2)]
 
@@ -88,6 +91,58 @@ def test_the_encoder_block_agrees_with_a_generic_solver(seed: int, sigma: Activa
     generic = minimize(loss, start, jac=True, method="SLSQP", constraints=[constraint], options=options)
     assert found.lower / scale <= generic.fun + 1e-6
     assert found.loss / scale == pytest.approx(generic.fun, abs=1e-6)
+
+
+@pytest.mark.parametrize("law", [Hierarchy((3,), root_rate=0.05), Groups(4, 1.0)], ids=lambda law: law.kind)
+@pytest.mark.parametrize("pair", ["autoencoder", "crosscoder"])
+def test_features_that_never_fire_alone_do_not_lead_the_solver_astray(law: Hierarchy | Groups, pair: str) -> None:
+    truth = lrbench.World(lrbench.WorldSpec(13, (12, 12), rate=0.1, interference=0.9, structure=law), seed=0)
+    seen = isolated(truth, pair)
+    assert 8 <= (seen.weights == 0).sum() < 13
+    for seed in range(12):
+        model = dictionary(seed, 9, seen.inputs.shape[1], ReLU(), bias=0.3)
+        model = lrbench.Dictionary(model.W_enc, model.b_enc, model.W_dec, None, ReLU(), pair)
+        found, start = minimise_encoder(model, truth), approximate_loss(model, truth)
+        assert found.exact
+        assert 0 <= found.lower <= found.loss <= start
+        assert found.gap <= 1e-8 * start
+        assert approximate_loss(with_encoder(model, found.W_enc), truth) == pytest.approx(found.loss, rel=1e-3)
+
+
+def test_a_solution_that_is_none_becomes_a_bracket(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, model = world(), dictionary(0, 4, 4, ReLU())
+    assert minimise_encoder(model, truth).exact
+    monkeypatch.setattr(encoder, "SOLVED", -1.0)
+    found = minimise_encoder(model, truth)
+    assert not found.exact
+    assert 0 <= found.lower <= found.loss <= approximate_loss(model, truth)
+
+
+def test_a_bent_world_is_seen_as_it_is() -> None:
+    truth = world(12, 10, bend=0.8, interference=0.5)
+    c, lone = truth.spec.mean_magnitude, truth.isolated().double()
+    model = dictionary(0, 9, 10, ReLU())
+    error = (lone - model.decode(model.encode(lone))).pow(2).sum(1) / c**2
+    assert lone.norm(dim=1).sub(c).abs().max() > 0.05 * c
+    assert approximate_loss(model, truth) == pytest.approx(float(isolated(truth).weights @ error))
+    finite = world(6, 5, rate=0.2, magnitude_scale=0.0, bend=0.8)
+    with pytest.raises(lrbench.LrbenchError, match=r"bend=0\.8; expected at most"):
+        exact_loss(dictionary(0, 7, 5, ReLU()), finite)
+
+
+def test_3_1_names_the_premise_that_fails_and_is_not_called_broken() -> None:
+    quiet, noisy = (
+        lrbench.World(lrbench.WorldSpec(20, (16,), rate=0.0025, interference=1.0, noise=noise)) for noise in (0.0, 0.5)
+    )
+    plain = true_dictionary(quiet)
+    biased = lrbench.Dictionary(plain.W_enc, None, plain.W_dec, torch.full((16,), 0.075).double(), ReLU())
+    verdicts = []
+    for model, truth in ((plain, quiet), (plain, noisy), (biased, quiet)):
+        found = certify(model, truth)
+        rows = {row[0][:3]: row for row in _statements(found)}
+        verdicts.append((found.bound.holds, rows["3.1"][1]))
+    assert verdicts == [(True, "holds"), (False, "premise fails"), (False, "premise fails")]
+    assert certify(biased, noisy).bound.unmet == ("the world has noise", "the dictionary has biases or thresholds")
 
 
 @pytest.mark.parametrize("sigma", [*SIGMAS, BatchTopK(2), BatchTopK(2, 0.3)], ids=str)
@@ -148,6 +203,23 @@ def test_the_border_is_where_it_says() -> None:
             move = torch.randn(7, 5, generator=rng, dtype=torch.float64)
             inside = with_encoder(model, model.W_enc + 0.999 * distance * move / move.norm())
             assert activation_pattern(inside, truth) == pattern
+        faces = [
+            (row, step * truth_row / truth_row.norm() ** 2)
+            for truth_row in isolated(truth).inputs
+            for row in range(7)
+            for step in (1.001 * distance * truth_row.norm(), -1.001 * distance * truth_row.norm())
+        ]
+        crossed = []
+        for row, step in faces:
+            moved = model.W_enc.clone()
+            if isinstance(sigma, TopK):  # a face between two latents: both move
+                for other in set(range(7)) - {row}:
+                    pair = model.W_enc.clone()
+                    pair[row], pair[other] = pair[row] + step / 2**0.5, pair[other] - step / 2**0.5
+                    crossed.append(activation_pattern(with_encoder(model, pair), truth) != pattern)
+            moved[row] += step
+            crossed.append(activation_pattern(with_encoder(model, moved), truth) != pattern)
+        assert any(crossed), sigma  # the nearest face lies where it says
     assert border_distance(*worked_example()) == pytest.approx(0.5**0.5)
 
 
@@ -155,6 +227,7 @@ def checked(model: lrbench.Dictionary, truth: lrbench.World) -> Certificate:
     certificate = certify(model, truth, n_samples=512)
     content = json.loads(json.dumps(certificate.to_dict(), allow_nan=False))
     assert content["classes"] == certificate.counts
+    assert content["latents"] == list(certificate.classes)
     assert sum(certificate.counts.values()) == model.n_latents == len(certificate.classes)
     assert certificate.curvature.convex
     return certificate

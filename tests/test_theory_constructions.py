@@ -120,6 +120,18 @@ def test_a_pattern_gets_an_encoder_or_a_proof(sigma: ReLU | JumpReLU | TopK) -> 
     assert verdicts == {True, False}
 
 
+def test_a_pattern_on_the_border_says_so_and_foreign_features_are_refused() -> None:
+    eye = torch.eye(3, dtype=torch.float64)
+    inputs = torch.stack([eye[0], eye[1], -eye[1], eye[2], -eye[2], 0.6 * eye[0] + 0.8 * eye[1]])
+    found = realise([{0, 5}], inputs, ReLU())  # 1 and 2 are opposite: both silent means both at 0
+    assert found.W_enc is not None
+    assert not found.inside
+    assert (inputs @ found.W_enc[0])[1:5].abs().max() < 1e-9
+    with pytest.raises(lrbench.LrbenchError, match=r"latent 0: \[9\], expected features of 0 to 2"):
+        realise([{9}], eye, ReLU())
+    assert realise([{0}], eye, ReLU()).inside
+
+
 def test_alone_probabilities_are_those_of_the_samples(worlds: dict[str, lrbench.World]) -> None:
     n_samples = 40_000
     for name, world in worlds.items():

@@ -128,6 +128,15 @@ def test_autoanchor_spends_the_plain_budget_and_never_reads_the_anchors(pair: st
     assert torch.equal(found.W_enc, again.W_enc)
 
 
+def test_autoanchor_needs_three_steps() -> None:
+    task = lrbench.load_task("superposition/1.30x", "smoke")
+    view, method = task.view(), lrbench.load_method("topk_sae+autoanchor")
+    for steps in (1, 2):
+        with pytest.raises(lrbench.LrbenchError, match=f"{steps} steps in the budget, expected at least 3"):
+            method.fit(replace(view, budget=replace(view.budget, n_samples=steps * view.budget.batch_size)))
+    method.fit(replace(view, budget=replace(view.budget, n_samples=3 * view.budget.batch_size)))
+
+
 def test_autoanchor_anchors_true_directions(load_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
     task = load_task("superposition/1.30x", "quick")
     views: list[TrainView] = []

@@ -49,7 +49,7 @@ class Adam:
     def __init__(self, parameters: dict[str, Tensor], unit: tuple[str, ...] = ()) -> None:
         self.parameters, self.unit = parameters, unit
         self.steps = 0
-        self.watched = {name: _watched(p) for name, p in parameters.items() if compiled(p)}
+        self.watched = {name: _watched(p) for name, p in parameters.items() if compiled(p) and p.ndim in (1, 2)}
         others = [p for name, p in parameters.items() if name not in self.watched]
         self.others = torch.optim.Adam(others, betas=BETAS, eps=EPSILON, fused=True) if others else None
 

@@ -25,7 +25,7 @@ from lrbench.engine.latents import Active, Dense, Latents
 from lrbench.engine.mode import compiled, kernels, rounded
 from lrbench.engine.selection import Selection
 
-ROUNDING = 2.0**-8 + 2.0**-12  # the largest relative error of a product of two roundings, with room for the sum
+ROUNDING = 2.0**-7 + 2.0**-12  # the largest relative error of a product of two roundings, with room for the sum
 SPARSE, DENSE = 0.15, 0.2  # share of pre-activations above the floor below, or above, which the form is changed
 SAMPLED, SHARE = 2**18, 8  # keys from which the bar of a batch is estimated: at most so many, or one in so many
 
@@ -46,14 +46,18 @@ class Encoder:
 
     def all(self, x: Float[Tensor, "batch d_in"]) -> Dense:
         """Return every pre-activation."""
-        return Dense(torch.addmm(self.b, x, self.w.T))
+        self._last = x, None
+        return Dense(self._product(x))
+
+    def _product(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.b, x, self.w.T)
 
     def top(self, x: Float[Tensor, "batch d_in"], k: int) -> Active:
         """Return the k largest of each sample; negative ones may be left out."""
         k = min(k, self.w.shape[0])
         if not compiled(self.w):
             self._last = x, None
-            return self._active(x, reference.topk(self.all(x).values, k))
+            return self._active(x, reference.topk(self._product(x), k))
         keys = self._keys(x)
         self._last = x, keys
         return self._top(x, keys, k)
@@ -61,14 +65,14 @@ class Encoder:
     def again(self, n_samples: int, k: int, among: Bool[Tensor, " latent"]) -> Active:
         """Return the k largest among some latents, of the first samples of the batch that was last selected from.
 
-        The weights must be what they were then: where that selection formed a product, it is not formed again. Others may be
-        returned beside them, with a value of 0.
+        The weights must be what they were then: where the kernels selected by size, the product is not formed again. Others may
+        be returned beside them, with a value of 0.
         """
         assert self._last is not None, "`again` needs a selection before it"
         x, keys = self._last
         x, k = x[:n_samples], min(k, self.w.shape[0])
         if not compiled(self.w):
-            chosen = reference.topk(self.all(x).values.masked_fill(~among, -torch.inf), k)
+            chosen = reference.topk(self._product(x).masked_fill(~among, -torch.inf), k)
             return Active(chosen, ops.preactivations(x, self.w, self.b, chosen) * among[chosen.indices])
         keys = self._keys(x) if keys is None else keys[:n_samples]
         return self._top(x, keys, k, among.nonzero().flatten())
@@ -86,7 +90,7 @@ class Encoder:
         k = min(k, self.w.shape[0])
         if not compiled(self.w):
             self._last = x, None
-            return self._active(x, reference.batch_topk(self.all(x).values, k))
+            return self._active(x, reference.batch_topk(self._product(x), k))
         keys, want = self._keys(x), k * x.shape[0]
         self._last = x, keys
         listed = _at_least(keys, want + _spare(k) * x.shape[0] if _short(keys) else want)

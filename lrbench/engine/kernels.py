@@ -111,14 +111,6 @@ def sort_by_latent(first, last, indices, starts, order):
 
 
 @_kernel
-def sum_by_latent(first, last, starts, order, coefficients, out):
-    """Add the coefficients of every latent to its place in out."""
-    for i in range(first, last):
-        for j in range(starts[i], starts[i + 1]):
-            out[i] += coefficients[order[j]]
-
-
-@_kernel
 def row_gradient(first, last, starts, order, coefficients, samples, vectors, out):
     """Add Σ_j coefficients[j]·vectors[samples[j]] of every latent to its row of out."""
     for i in range(first, last):

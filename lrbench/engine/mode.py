@@ -71,7 +71,7 @@ def remote(tensor: Tensor) -> bool:
 
 
 def describe() -> str:
-    """Return the path that training takes on a CPU here, for records."""
+    """Return the path that training takes on a CPU here."""
     if MISSING is not None or mode() == "reference":
         return "reference"
     return mode()

@@ -1,6 +1,7 @@
 """The operations on selected latents, slow and obvious: the yardstick of `lrbench.engine.kernels`, and the path on a GPU.
 
-None but `above` waits for the device.
+None waits for the device. The gradient of rows is a dense product: on a GPU the sum by atomic additions that would spare it differs
+from run to run.
 """
 
 from __future__ import annotations
@@ -55,10 +56,3 @@ def batch_topk(z: Float[Tensor, "batch latent"], k: int) -> Selection:
     winners = z.flatten().topk(min(k, n_latents) * n_samples, sorted=False).indices.sort().values
     offsets = torch.searchsorted(winners, torch.arange(0, z.numel() + 1, n_latents, device=z.device))
     return Selection(winners % n_latents, offsets, n_latents)
-
-
-def above(z: Float[Tensor, "batch latent"], floor: Float[Tensor, " latent"] | float) -> Selection:
-    """Return the pre-activations above their latent's floor."""
-    rows, indices = (z > floor).nonzero(as_tuple=True)
-    offsets = torch.searchsorted(rows, torch.arange(len(z) + 1, device=z.device))
-    return Selection(indices, offsets, z.shape[1])

@@ -105,6 +105,9 @@ def zero_loss_without_recovery(
         w_enc = torch.empty_like(seen.inputs)
         ends = torch.stack([seen.inputs[following], seen.inputs[order]], dim=1)  # latent following[j]: scores 1 and β
         gram = ends @ ends.transpose(1, 2)
+        if float(torch.linalg.det(gram).min()) < POSITIVE:
+            close = 1.0
+            continue  # two features that follow each other are parallel
         wanted = torch.tensor([1.0, SHARE], dtype=torch.float64).expand(n, 2)
         w_enc[following] = (torch.linalg.solve(gram, wanted).unsqueeze(1) @ ends).squeeze(1)
         found = Dictionary(_padded(w_enc, n_latents), None, _padded(w_dec, n_latents), None, TopK(2), pair)

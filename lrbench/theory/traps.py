@@ -101,7 +101,7 @@ def read(
     for latent, (block, bias) in enumerate(zip(fires.T, level, strict=True)):
         reading = (wanted[block, latent] + bias).unsqueeze(1)
         w_enc[latent] = torch.linalg.lstsq(seen.inputs[block], reading, driver="gelsd").solution.flatten()
-        if float((seen.inputs[~block] @ w_enc[latent]).max()) > bias:
+        if not block.all() and float((seen.inputs[~block] @ w_enc[latent]).max()) > bias:
             foreign = seen.inputs[~block]
             gram = foreign.T @ foreign + RIDGE * torch.eye(foreign.shape[1], dtype=foreign.dtype)
             quiet = torch.linalg.solve(gram, seen.inputs[block].T)
