@@ -232,13 +232,13 @@ def time_run(work: str, plan: Run, tick: Tick) -> list[Row]:
     method = lrbench.load_method(plan.method, lr=plan.lr, **plan.ours)
     method.fit(view_of(method.pair, plan.width, Clock(SETTLED), steps=SETTLED), seed=0)
     others = {"encoder": encoder_product(DIM, plan.width)}
-    peer = None
+    shape = peers.Shape(DIM, plan.width, BATCH, plan.steps)
     try:
-        shape = peers.Shape(DIM, plan.width, BATCH, plan.steps)
         peer = peers.sae_lens(plan.kind, shape, lr=plan.lr, **plan.theirs)
-        others["sae-lens"] = peer.step  # type: ignore[assignment]
     except ImportError:
-        pass
+        peer = None  # its row says so
+    else:
+        others["sae-lens"] = peer.step  # type: ignore[assignment]
     clock = Clock(plan.steps, others, tick)
     view = view_of(method.pair, plan.width, clock, steps=plan.steps)
     found = method.fit(view, seed=0)

@@ -56,8 +56,7 @@ class Encoder:
         """Return the k largest of each sample; negative ones may be left out."""
         k = min(k, self.w.shape[0])
         if not compiled(self.w):
-            self._last = x, None
-            return self._active(x, reference.topk(self._product(x), k))
+            return self._active(x, reference.topk(self.all(x).values, k))
         keys = self._keys(x)
         self._last = x, keys
         return self._top(x, keys, k)
@@ -89,8 +88,7 @@ class Encoder:
         """Return the k·B largest of a batch of B; negative ones may be left out."""
         k = min(k, self.w.shape[0])
         if not compiled(self.w):
-            self._last = x, None
-            return self._active(x, reference.batch_topk(self._product(x), k))
+            return self._active(x, reference.batch_topk(self.all(x).values, k))
         keys, want = self._keys(x), k * x.shape[0]
         self._last = x, keys
         listed = _at_least(keys, want + _spare(k) * x.shape[0] if _short(keys) else want)
@@ -107,7 +105,6 @@ class Encoder:
 
         The form follows the share that was above the floor in the last batch; both have the same values and gradients.
         """
-        self._last = x, None
         if not compiled(self.w):
             return self.all(x)
         if self.density > SPARSE:
@@ -115,6 +112,7 @@ class Encoder:
             with torch.no_grad():
                 self.density = _count(pre.values - floor, 0.0).sum().item() / pre.values.numel()
             return pre
+        self._last = x, None  # what is listed is ordered by its distance from the floor
         with torch.no_grad():
             lift = -floor * torch.ones_like(self.b)
             if rounded(x.shape[0], self.w):
