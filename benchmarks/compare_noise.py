@@ -17,7 +17,8 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-from lrbench.registry import load_task, methods_for, select_methods, select_tasks
+from lrbench.catalogue.methods import methods_for, select_methods
+from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.store import Store
 
 DATA = Path(__file__).parent.parent / "tests" / "data" / "quick_noise.json"

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lrbench.catalogue.methods import method_catalogue
 from lrbench.leaderboard.compare import DEFAULT_METRICS, compare
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
-from lrbench.registry import method_catalogue
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "compare.md"

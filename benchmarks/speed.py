@@ -282,8 +282,8 @@ def time_sampling(work: str, tick: Tick) -> list[Row]:
 
 def match_once(n: int, trained: bool, threads: int) -> tuple[float, float]:
     """Return the seconds and the peak memory (GB) of this process for scoring n latents against n features."""
-    from lrbench.assignment import assign_large
-    from lrbench.matching import match, similarity
+    from lrbench.scoring.assignment import assign_large
+    from lrbench.scoring.matching import match, similarity
 
     torch.set_num_threads(threads)
     assign_large(torch.rand(3, 4))  # compiles

@@ -32,10 +32,11 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Path:
     """
     # pandas and matplotlib take a second to load, so nothing below is imported until a page is asked for
     from lrbench.errors import LrbenchError
-    from lrbench.leaderboard.compile import compile_boards
-    from lrbench.leaderboard.figures import save_figures
-    from lrbench.leaderboard.render import render
     from lrbench.store import Store
+
+    from .compile import compile_boards
+    from .figures import save_figures
+    from .render import render
 
     folder = Path(folder)
     output = folder / "LEADERBOARD.md" if output is None else Path(output)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lrbench.errors import LrbenchError
-from lrbench.leaderboard.paired import Paired, holm, paired_test
 from lrbench.metric_table import METRICS
 from lrbench.record import Record
+
+from .paired import Paired, holm, paired_test
 
 DEFAULT_METRICS = ("headline", "f1")  # finds the directions, detects the features: the two scores against the truth
 ALPHA = 0.05  # the chance of any false alarm in a whole comparison

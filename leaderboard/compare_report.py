@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from lrbench.leaderboard.compare import ALPHA, Change, Comparison, Kind, Outcome
-from lrbench.leaderboard.compare_source import Side
-from lrbench.leaderboard.render import number, table
+from .compare import ALPHA, Change, Comparison, Kind, Outcome
+from .compare_source import Side
+from .render import number, table
 
 REPORT_VERSION = 1
 NAMES_SHOWN = 3

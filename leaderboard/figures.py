@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrbench.leaderboard.compile import ANCHORED, Board
-from lrbench.leaderboard.traps import heat
+from .compile import ANCHORED, Board
+from .traps import heat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrbench.leaderboard.compile import ABSORPTION_METRICS, ANCHORED, Board
-from lrbench.leaderboard.traps import escapes, is_control, level_of, trap_columns
 from lrbench.metric_table import METRICS
+
+from .compile import ABSORPTION_METRICS, ANCHORED, Board
+from .traps import escapes, is_control, level_of, trap_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lrbench.leaderboard.compile import Board, interval, natural, seed_means
+from .compile import Board, interval, natural, seed_means
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,15 +15,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     from lrbench import activation as activation
     from lrbench import theory as theory
+    from lrbench.catalogue.methods import load_method as load_method
+    from lrbench.catalogue.tasks import load_task as load_task
     from lrbench.dictionary import Dictionary as Dictionary
     from lrbench.errors import LrbenchError as LrbenchError
     from lrbench.errors import NotApplicable as NotApplicable
     from lrbench.method import Method as Method
     from lrbench.metric_table import METRICS as METRICS
-    from lrbench.metrics import evaluate as evaluate
-    from lrbench.metrics import score as score
-    from lrbench.registry import load_method as load_method
-    from lrbench.registry import load_task as load_task
+    from lrbench.scoring.metrics import evaluate as evaluate
+    from lrbench.scoring.metrics import score as score
     from lrbench.sdl import SDL as SDL
     from lrbench.store import load_records as load_records
     from lrbench.structure import WorldSpec as WorldSpec
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lrbench.view import TrainView as TrainView
     from lrbench.world import World as World
 
-_HOME = {
+HOME = {
     "Dictionary": "dictionary",
     "LrbenchError": "errors",
     "METRICS": "metric_table",
@@ -42,22 +42,22 @@ _HOME = {
     "TrainView": "view",
     "World": "world",
     "WorldSpec": "structure",
-    "evaluate": "metrics",
-    "load_method": "registry",
+    "evaluate": "scoring.metrics",
+    "load_method": "catalogue.methods",
     "load_records": "store",
-    "load_task": "registry",
-    "score": "metrics",
+    "load_task": "catalogue.tasks",
+    "score": "scoring.metrics",
 }
 _MODULES = ("activation", "theory")
-__all__ = [*sorted(_HOME), *_MODULES]
+__all__ = [*sorted(HOME), *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"lrbench.{name}")
-    if name not in _HOME:
+    if name not in HOME:
         raise AttributeError(f"module 'lrbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(import_module(f"lrbench.{_HOME[name]}"), name)
+    return getattr(import_module(f"lrbench.{HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+REASON_LENGTH = 300
+TRACEBACK_LENGTH = 20_000
 
 
 class LrbenchError(Exception):
@@ -36,3 +40,21 @@ class UnknownName(LrbenchError):
             else f"known: {', '.join(known[:8])}{' …' if len(known) > 8 else ''}"
         )
         super().__init__(f"unknown {kind} {name!r}: {hint} (`lrbench list {kind}s` shows all)")
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """An exception as (one line that can be printed, traceback), both of bounded length and valid Unicode."""
+    try:
+        message = str(error)
+    except BaseException:
+        message = "(its message cannot be shown)"
+    line = f"{type(error).__name__}: {message[: 4 * REASON_LENGTH]}".strip(": ")
+    trace = "".join(traceback.format_exception(error))
+    if len(trace) > TRACEBACK_LENGTH:
+        trace = f"{trace[: TRACEBACK_LENGTH // 2 - 5]}\n...\n{trace[-TRACEBACK_LENGTH // 2 :]}"
+    return _one_line(line)[:REASON_LENGTH], trace.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _one_line(text: str) -> str:
+    words = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)

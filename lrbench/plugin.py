@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from lrbench.cell import Cell
     from lrbench.record import Record
+    from lrbench.running.cell import Cell
     from lrbench.store import Store
 
 OPTIONS = {
@@ -96,10 +96,10 @@ class Bench:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        from lrbench import registry
-        from lrbench.backends import OneWorker
+        from lrbench.catalogue.tasks import families, suites
         from lrbench.errors import LrbenchError
-        from lrbench.runner import plan
+        from lrbench.running.pool import OneWorker
+        from lrbench.running.runner import PRELOAD, plan
         from lrbench.store import Store
 
         option = {name: config.getoption(f"lrbench_{name}") for name in OPTIONS}
@@ -115,12 +115,14 @@ class Bench:
             raise LrbenchError(f"there is no folder {self.baseline.folder}: --lrbench-baseline needs one of records")
         if not config.option.collectonly:
             self.store.prepare()
-        self.worker = OneWorker("lrbench.cell:run_cell", "lrbench.cell:prepare_worker", attrgetter("foreign"))
+        self.worker = OneWorker(
+            "lrbench.running.cell:run_cell", "lrbench.running.cell:prepare_worker", attrgetter("foreign"), PRELOAD
+        )
         self.files: dict[str, Path] = {}
         self.reports: list[pytest.TestReport] = []
-        for suite in registry.suites():
+        for suite in suites():
             config.addinivalue_line("markers", f"{suite.name}: cells of lrbench's suite {suite.name}")
-        for family in registry.families():
+        for family in families():
             self._register(family)
 
     def _register(self, family: str) -> None:
@@ -128,9 +130,9 @@ class Bench:
 
     def cells(self, file: Path) -> list[Cell]:
         """Plan the cells of a task file."""
+        from lrbench.catalogue.tasks import families
         from lrbench.errors import LrbenchError
-        from lrbench.registry import families
-        from lrbench.runner import plan
+        from lrbench.running.runner import plan
 
         cells = plan(self.suite, [str(file)], self.methods, self.seeds)
         for family in dict.fromkeys(cell.family for cell in cells):
@@ -142,9 +144,9 @@ class Bench:
 
     def record(self, cell: Cell) -> tuple[Record, bool]:
         """Return the record of a cell and whether it was stored already; if it was not, run the cell."""
-        from lrbench.cell import attempt
         from lrbench.errors import NotApplicable
-        from lrbench.runner import keep
+        from lrbench.running.cell import attempt
+        from lrbench.running.runner import keep
 
         stored = self.store.find(cell.suite, cell.key)
         if stored is not None and cell.done_by(stored):

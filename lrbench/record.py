@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "failed", "skipped"]
 Key = tuple[str, str, int]
@@ -48,12 +48,20 @@ class Timing(_Frozen):
     finished: str
 
 
+class Measures(_Frozen):
+    """What a study measured of a cell: numbers by name, None where one does not apply; the hash is of the code that measured."""
+
+    source_hash: str
+    values: dict[str, float | None]
+
+
 class Record(_Frozen):
     """The result of one cell: one method on one task with one seed.
 
     ``scores`` holds None where a metric does not apply; ``reason`` is one line and stands exactly when the status is
     not ``"ok"``; ``traceback`` is the method's own;
-    ``certificate`` is that of the theory where the run was asked for it. Building one with NaN, infinity or an unknown field raises
+    ``certificate`` is that of the theory where the run was asked for it. ``study`` names the study that alone asked for the cell, which
+    then stands on no leaderboard; ``measures`` holds what studies saw of it, by their names. Building one with NaN, infinity or an unknown field raises
     ``pydantic.ValidationError``.
     """
 
@@ -68,6 +76,7 @@ class Record(_Frozen):
     pair: str
     kind: str
     source_hash: str
+    task_source_hash: str = ""
     hyperparameters: dict[str, JsonScalar | list[JsonScalar]] = {}
     status: Status
     reason: str | None = None
@@ -77,6 +86,8 @@ class Record(_Frozen):
     parents: list[ParentRecall] = []
     world: dict[str, JsonScalar] = {}
     certificate: dict[str, Any] | None = None
+    study: str | None = None
+    measures: dict[str, Measures] = {}
     provenance: Provenance
     timing: Timing
 

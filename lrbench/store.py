@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import secrets
 import time
 import warnings
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 SET_ASIDE = ".set-aside"
 STALE_SECONDS = 60.0
 _FACTS = ["task", "family", "suite", "seed", "method", "pair", "kind", "status", "reason"]
-_FACTS += ["task_hash", "world_hash", "source_hash", "hyperparameters"]
+_FACTS += ["task_hash", "world_hash", "source_hash", "task_source_hash", "hyperparameters", "study"]
 _TIMING = ["seconds", "train_seconds", "samples_per_second", "peak_memory_mb", "finished"]
 
 
@@ -135,11 +138,57 @@ class Store:
         return result if isinstance(result, Record) else None
 
 
+def write_packed(path: Path, records: Sequence[Record]) -> None:
+    """Write records into one compressed file of JSON lines; the same records give the same bytes.
+
+    Raises
+    ------
+    LrbenchError
+        When the disk refuses.
+    """
+    lines = (json.dumps(_short(record), allow_nan=False) for record in records)
+    text = "".join(f"{line}\n" for line in lines)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise LrbenchError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _short(record: Record) -> dict[str, Any]:
+    return {"schema_version": record.schema_version, **record.model_dump(mode="json", exclude_defaults=True)}
+
+
+def read_packed(path: Path) -> list[Record]:
+    """Return the records of a file from `write_packed`.
+
+    Raises
+    ------
+    LrbenchError
+        For a file that cannot be read, or a line that is no record.
+    """
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise LrbenchError(
+            f"{path}: is no readable file of records ({error}); take it from the repository again"
+        ) from None
+    records = []
+    for number, line in enumerate(lines, start=1):
+        found = _parsed(path, line.encode())
+        if isinstance(found, Problem):
+            raise LrbenchError(f"{path}, line {number}: {found.reason}; take the file from the repository again")
+        records.append(found)
+    return records
+
+
 def load_records(folder: Path | str) -> pd.DataFrame:
     """Read a results folder into a frame: one row per record, every score a column.
 
     Columns: task, family, suite, seed, method, pair, kind, status, reason, task_hash, world_hash, source_hash,
-    hyperparameters (a dict), device, commit, the fields of ``Timing`` (seconds, megabytes), then one column of floats
+    task_source_hash, hyperparameters (a dict), study, device, commit, the fields of ``Timing`` (seconds, megabytes), then one column of floats
     per score (NaN where it does not apply or the cell failed). Files that are no records are named in a warning.
 
     Raises
@@ -170,7 +219,7 @@ def load_records(folder: Path | str) -> pd.DataFrame:
 
 def _safe(part: str) -> str:
     """A file name for any string: readable for ordinary names, and never a step out of the folder."""
-    name = quote(part, safe="+ ")
+    name = quote(part, safe="+ []=,()")
     return name.replace(".", "%2E") if not name.strip(".") else name
 
 
@@ -184,9 +233,14 @@ def _free(path: Path) -> Path:
 
 def _read(path: Path) -> Record | Problem:
     try:
-        data = json.loads(path.read_bytes())
+        return _parsed(path, path.read_bytes())
     except OSError as error:
         return Problem(path, f"cannot be read: {error.strerror}")
+
+
+def _parsed(path: Path, content: bytes) -> Record | Problem:
+    try:
+        data = json.loads(content)
     except (ValueError, RecursionError):
         return Problem(path, "is not complete JSON: truncated or foreign")
     if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):

@@ -1,4 +1,4 @@
-"""Twins: what can be added to any SDL method. `lrbench.load_method("X+NAME")` makes them, `lrbench.source.TWINS` lists them."""
+"""Twins: what can be added to any SDL method. `lrbench.load_method("X+NAME")` makes them, `lrbench.catalogue.source.TWINS` lists them."""
 
 from __future__ import annotations
 

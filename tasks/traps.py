@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lrbench.errors import LrbenchError, NotApplicable
 from lrbench.structure import Hierarchy
 from lrbench.task import Scale, TaskSpec, family
 
@@ -20,7 +21,10 @@ def start(name: str, world: World, n_latents: int, pair: str, seed: int) -> tupl
     """Return the construction and the features that it traps."""
     from lrbench.theory.traps import trap
 
-    return trap(name, world, n_latents, pair, seed)
+    try:
+        return trap(name, world, n_latents, pair, seed)
+    except LrbenchError as why:  # a world can be too crowded for a construction: no method can start there
+        raise NotApplicable(str(why)) from why
 
 
 @family(levels=LEVELS, kinds=("sdl",), twins=("anchored", "resample"), start=start, smoke=("dead",), quick=())

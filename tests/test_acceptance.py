@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lrbench.activation import Activation, JumpReLU, ReLU, TopK
 from lrbench.dictionary import Dictionary
-from lrbench.metrics import score
+from lrbench.scoring.metrics import score
 from lrbench.task import Task
 
 TREES = [

@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 
 import lrbench
 from lrbench.alternate import error, fire, minimise_decoder, minimise_encoder
+from lrbench.contract.subject import metered
 from lrbench.methods._pursuit import pursue
 from lrbench.seeds import generator
-from lrbench.subject import metered
 from lrbench.task import Task
 
 

@@ -12,9 +12,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 
-import lrbench.matching
-from lrbench.assignment import assign_large
-from lrbench.matching import match, mcc, similarity
+import lrbench.scoring.matching
+from lrbench.scoring.assignment import assign_large
+from lrbench.scoring.matching import match, mcc, similarity
 
 TIED = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
 FREE = st.floats(0, 1, width=32)
@@ -75,9 +75,9 @@ def test_matching_uses_it_when_both_sides_are_large(
     scores, live = similarity(learned, true), torch.arange(n_latents) % 3 > 0
     expected = match(scores), match(scores, live), mcc(learned, true)
     asked = []
-    monkeypatch.setattr(lrbench.matching, "SMALL", 100)
+    monkeypatch.setattr(lrbench.scoring.matching, "SMALL", 100)
     monkeypatch.setattr(
-        "lrbench.assignment.assign_large", lambda scores: asked.append(scores.shape) or assign_large(scores)
+        "lrbench.scoring.assignment.assign_large", lambda scores: asked.append(scores.shape) or assign_large(scores)
     )
     found = match(scores), match(scores, live), mcc(learned, true)
     assert len(asked) == (2 if n_latents == 120 else 3)  # 80 live latents are few

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lrbench.check import CHECKS, Verdict, check_method
+from lrbench.catalogue.methods import select_methods
 from lrbench.cli import main
+from lrbench.contract.check import CHECKS, Verdict, check_method
 from lrbench.errors import LrbenchError
-from lrbench.registry import select_methods
 
 BROKEN = sorted((Path(__file__).parent / "broken").glob("*.py"))  # <check>__<what is broken>.py
 

@@ -14,11 +14,12 @@ from types import ModuleType
 import pytest
 from ruamel.yaml import YAML
 
+from lrbench.catalogue.methods import methods_for
+from lrbench.catalogue.tasks import select_tasks
 from lrbench.cli import main
 from lrbench.leaderboard.compare import DEFAULT_METRICS
 from lrbench.leaderboard.compare_source import NotThere, read_side
 from lrbench.record import Provenance, Record, Timing
-from lrbench.registry import methods_for, select_tasks
 from lrbench.store import Store
 
 ROOT = Path(__file__).parent.parent

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import lrbench
-from lrbench.cell import run_cell
+from lrbench.catalogue.methods import load_method, method_catalogue, methods_for
+from lrbench.catalogue.tasks import families, load_task, select_tasks
 from lrbench.metric_table import Metric
-from lrbench.metrics import floor_score
-from lrbench.registry import families, load_method, load_task, method_catalogue, methods_for, select_tasks
-from lrbench.runner import plan
+from lrbench.running.cell import run_cell
+from lrbench.running.runner import plan
+from lrbench.scoring.metrics import floor_score
 from lrbench.store import Store
 from lrbench.task import SUITES
 from lrbench.world import max_interference

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+import lrbench
+from lrbench.catalogue.imports import imports, module_file
+
 ROOT = Path(__file__).parent.parent
-# A module may import from lines above its own only. A new module takes its place here first.
+# A module may import from lines above its own only. A new module, or a new room (a folder), takes its place here first.
 ORDER = (
     ("errors", "jit", "seeds", "metric_table"),
     ("pairing", "structure", "bend"),
@@ -20,9 +24,7 @@ ORDER = (
     ("dictionary",),
     ("world", "view"),
     ("task",),
-    ("assignment",),
-    ("matching",),
-    ("metrics",),
+    ("scoring",),
     ("theory",),
     ("engine",),
     ("rules",),
@@ -32,23 +34,30 @@ ORDER = (
     ("sdl",),
     ("twins",),
     ("record",),
-    ("store",),
-    ("lookup",),
-    ("source",),
-    ("registry",),
-    ("scaffold",),
-    ("worker",),
-    ("backends", "guard"),
-    ("subject",),
-    ("check",),
-    ("cell",),
-    ("preload",),
-    ("runner",),
+    ("study",),
+    ("pages", "store"),
+    ("catalogue",),
+    ("contract",),
+    ("running",),
     ("falsify",),
-    ("progress",),
+    ("studies",),
     ("plugin", "cli"),
 )
 LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
+# The same inside a room: a file imports from files named before it only.
+ROOMS = {
+    "scoring": ("assignment", "matching", "metrics"),
+    "theory": ("loss", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
+    "engine": ("kernels", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
+    "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
+    "contract": ("scaffold", "subject", "check"),
+    "running": ("worker", "guard", "provenance", "cell", "preload", "pool", "runner", "study_run", "progress"),
+    "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
+    "pages": ("interval", "markdown", "terminal"),
+    "studies": ("falsify",),
+    "cli": ("app", "options", "listing", "methods", "results", "run", "__init__", "__main__"),
+    "leaderboard": ("compile", "traps", "paired", "compare", "compare_source", "render", "compare_report", "figures", "__init__"),
+}  # fmt: skip
 # Where being lower is not enough: all that these may know.
 ONLY = {
     "metric_table": set(),
@@ -60,30 +69,13 @@ ONLY = {
     "bend": set(),
     "world": {"bend", "errors", "seeds", "structure"},
     "view": {"dictionary", "errors", "pairing", "seeds"},
-    "assignment": {"jit"},
-    "matching": {"assignment", "errors"},
-    "engine": {"engine", "errors", "jit"},
+    "engine": {"errors", "jit"},
     "jit": set(),
-    "theory": {"activation", "dictionary", "errors", "matching", "pairing", "seeds", "structure", "theory", "world"},
-    "falsify": {
-        "backends",
-        "dictionary",
-        "errors",
-        "falsify",
-        "matching",
-        "metrics",
-        "registry",
-        "seeds",
-        "task",
-        "theory",
-    },
+    "theory": {"activation", "dictionary", "errors", "pairing", "scoring", "seeds", "structure", "world"},
     "record": {"errors"},
+    "study": set(),
     "store": {"errors", "metric_table", "record"},
-    "lookup": {"errors"},
-    "worker": set(),
-    "backends": {"errors", "worker"},
-    "guard": {"errors"},
-    "tasks": {"structure", "task", "theory"},
+    "tasks": {"errors", "structure", "task", "tasks", "theory"},
     "methods": {
         "activation",
         "alternate",
@@ -97,9 +89,21 @@ ONLY = {
         "terms",
         "view",
     },
-    "leaderboard": {"errors", "leaderboard", "metric_table", "record", "store"},
+    "leaderboard": {"errors", "metric_table", "pages", "record", "store"},
+    "pages": set(),
 }
-NO_TORCH = ("errors", "lookup", "metric_table", "pairing", "record", "store", "structure")  # not even inside a function
+NO_TORCH = (
+    "errors",
+    "catalogue/files",
+    "catalogue/address",
+    "catalogue/imports",
+    "metric_table",
+    "pairing",
+    "record",
+    "store",
+    "structure",
+    "study",
+)  # not even inside a function
 LATE = {
     "torch",
     "numpy",
@@ -109,63 +113,66 @@ LATE = {
     "matplotlib",
     "safetensors",
 }  # not at import of what a listing needs
-LIGHT = ("__init__", "errors", "seeds", "metric_table", "pairing", "structure", "task", "record", "store", "lookup", "source", "registry",
-         "scaffold", "worker", "backends", "guard", "cell", "runner", "progress", "plugin", "cli")  # fmt: skip
+LIGHT = ("__init__", "errors", "seeds", "metric_table", "pairing", "structure", "task", "record", "study", "store", "plugin",
+         "contract/scaffold", *(f"{room}/{name}" for room in ("catalogue", "cli") for name in ROOMS[room]),
+         *(f"running/{name}" for name in ROOMS["running"] if name != "preload"))  # fmt: skip
 PACKAGES = ("lrbench", "tasks", "methods", "leaderboard")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+NAMED = re.compile(r"lrbench(\.\w+)+(:\w+)?")
 
 
-def imports(path: Path, at_load: bool = False) -> set[str]:
-    """Return the full name of everything that a file imports when it runs, or only when it is loaded.
-
-    What is named under ``if TYPE_CHECKING`` is never imported and left out; functions do not run at load.
-    """
-    return {name for node in _running(ast.parse(path.read_text(encoding="utf-8")), at_load) for name in _names(node)}
+def inside(names: Iterable[str]) -> set[str]:
+    """Return the modules and rooms of lrbench among imported names, ``catalogue`` for ``lrbench.catalogue.tasks.load_task``."""
+    homes = {name.split(".")[1] for name in names if name.startswith("lrbench.")} - {"HOME", "__file__"}
+    return {lrbench.HOME.get(home, home).split(".")[0] for home in homes}
 
 
-def _running(node: ast.AST, at_load: bool) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        checking = isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"
-        if not checking and not (at_load and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
-            yield child
-            yield from _running(child, at_load)
-
-
-def _names(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        assert node.level == 0, f"line {node.lineno}: relative import"
-        return [f"{node.module}.{alias.name}" for alias in node.names]
-    return []
-
-
-def inside(names: set[str]) -> set[str]:
-    """Return the modules and packages of lrbench among imported names, ``registry`` for ``lrbench.registry.load_task``."""
-    return {name.split(".")[1] for name in names if name.startswith("lrbench.")}
+def within(names: Iterable[str], room: str) -> set[str]:
+    """Return the files of a room among imported names."""
+    return {name.split(".")[2] for name in names if name.startswith(f"lrbench.{room}.")}
 
 
 def place(path: Path) -> str:
     return path.stem if path.parent.name == "lrbench" else path.parent.name
 
 
+def strings(path: Path) -> set[str]:
+    """Return the strings of a file that are the name of a module, or of something in it."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = {text.replace(":", ".") for text in texts if NAMED.fullmatch(text)}
+    return {name for name in names if module_file(name) is not None}
+
+
 @pytest.mark.parametrize(
     "path",
-    [p for p in FILES if p.name != "__init__.py" or p.parent.name == "leaderboard"],
+    [p for p in FILES if p.name != "__init__.py" or p.parent.name in ("leaderboard", "cli")],
     ids=lambda p: f"{p.parent.name}/{p.name}",
 )
 def test_imports_go_down_only(path: Path) -> None:
-    own, known = place(path), inside(imports(path))
-    if path.parent.name == "lrbench":
+    own, names = place(path), imports(path) | strings(path)
+    known = inside(names) - {own}
+    if ROOT / "lrbench" in path.parents:
         assert own in LAYER, f"give {own} a place in ORDER"
-        assert known <= set(LAYER) | {"leaderboard"}
+        assert known <= set(LAYER) | {"leaderboard", "methods", "tasks"}
         above = {name for name in known if name in LAYER and LAYER[name] >= LAYER[own]}
         assert not above, f"{own} imports {', '.join(sorted(above))}, which stands beside or above it"
-        assert "leaderboard" not in known or own == "cli"
+        assert "leaderboard" not in known or own in ("cli", "plugin", "studies", "falsify")
+    if own in ROOMS:
+        order = ROOMS[own]
+        assert path.stem in order or path.name == "__init__.py", f"give {path.stem} a place in ROOMS"
+        later = {name for name in within(names, own) & set(order) if order.index(name) >= order.index(path.stem)}
+        assert not later, f"{own}/{path.name} imports {', '.join(sorted(later))}, which stands beside or above it"
     allowed = ONLY.get(own)
     if path.name == "truth.py":  # the ceiling has to know the truth
         allowed = ONLY["methods"] | {"task"}
     assert allowed is None or known <= allowed, f"{own} imports {', '.join(sorted(known - allowed))}"
+
+
+def test_a_newcomer_can_survey_each_floor() -> None:
+    assert len(list((ROOT / "lrbench").glob("*.py"))) <= 25
+    rooms = {path.parent.name for path in (ROOT / "lrbench").glob("*/__init__.py")}
+    assert rooms == {room for room in ROOMS if room != "leaderboard"}
 
 
 def test_the_package_itself_only_names_things() -> None:
@@ -198,9 +205,9 @@ def test_records_and_pages_know_no_torch(path: Path) -> None:
     "code",
     [
         "import lrbench; dir(lrbench); lrbench.load_records; lrbench.METRICS; lrbench.WorldSpec",
-        "from lrbench import registry as r; r.task_catalogue(); r.method_catalogue(); r.suites(); r.select_tasks('quick')",
+        "from lrbench.catalogue import methods, studies, tasks as r; r.task_catalogue(); methods.method_catalogue(); studies.study_catalogue(); r.select_tasks('quick')",
         "import lrbench; task = lrbench.load_task('noise/0.3'); task.hash; task.world_hash",
-        "import lrbench.runner as r; r.plan('quick')",
+        "import lrbench.running.runner as r; r.plan('quick')",
         "import sys; sys.argv = ['lrbench', 'list', 'methods', '--json']; import contextlib, lrbench.cli as c\n"
         "with contextlib.suppress(SystemExit): c.main()",
     ],

@@ -43,7 +43,7 @@ EXPECTED = {
     "raises_ten_megabytes": "ValueError: x{288}",
     "recurses": "RecursionError: maximum recursion depth exceeded",
     "replaces_encode": "LrbenchError: the method replaced lrbench.dictionary.Dictionary.encode",
-    "replaces_its_score": "LrbenchError: the method replaced lrbench.metrics.evaluate",
+    "replaces_its_score": "LrbenchError: the method replaced lrbench.scoring.metrics.evaluate",
     "replaces_matmul": "LrbenchError: the method replaced torch.matmul",
     "returns_a_vector": r"LrbenchError: W_enc: expected a float matrix .* got torch.float32 of shape \(32,\)",
     "returns_an_array": "LrbenchError: fit returned ndarray, expected lrbench.Dictionary",

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from lrbench.errors import LrbenchError
-from lrbench.matching import best_match, match, mcc, similarity
+from lrbench.scoring.matching import best_match, match, mcc, similarity
 
 SIMILARITIES = st.tuples(st.integers(0, 5), st.integers(1, 5)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lrbench.check import check_method
-from lrbench.registry import method_catalogue
-from lrbench.source import MethodInfo
+from lrbench.catalogue.methods import method_catalogue
+from lrbench.catalogue.source import MethodInfo
+from lrbench.contract.check import check_method
 
 
 @pytest.mark.parametrize("info", method_catalogue(), ids=lambda info: info.name)

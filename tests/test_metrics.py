@@ -12,10 +12,19 @@ from torch import Tensor
 from lrbench.activation import Activation, BatchTopK, JumpReLU, ReLU, TopK
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
-from lrbench.matching import match, mcc, similarity
 from lrbench.metric_table import METRICS
-from lrbench.metrics import THRESHOLDS, Evaluation, detection_f1, evaluate, floor_score, parent_recalls, recovery, score
 from lrbench.pairing import PAIRS
+from lrbench.scoring.matching import match, mcc, similarity
+from lrbench.scoring.metrics import (
+    THRESHOLDS,
+    Evaluation,
+    detection_f1,
+    evaluate,
+    floor_score,
+    parent_recalls,
+    recovery,
+    score,
+)
 from lrbench.structure import Hierarchy, WorldSpec
 from lrbench.task import Task, TaskSpec
 from lrbench.world import SparseFeatures

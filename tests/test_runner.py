@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lrbench.cell import Cell, run_cell
 from lrbench.errors import LrbenchError
 from lrbench.record import Record
-from lrbench.runner import Summary, plan, resolve_device, run
+from lrbench.running.cell import Cell, run_cell
+from lrbench.running.runner import Summary, plan, resolve_device, run
 from lrbench.store import Problem, Store
 
 TASKS = ["noise/0.3", "sparsity/0.05"]
@@ -297,7 +297,7 @@ def test_no_torch_is_needed_to_plan() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from lrbench.runner import plan; print(len(plan('smoke'))); assert 'torch' not in sys.modules"
+    code = "import sys; from lrbench.running.runner import plan; print(len(plan('smoke'))); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 0
 

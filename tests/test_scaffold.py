@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import lrbench
-from lrbench.check import check_method
+from lrbench.catalogue.methods import select_methods
 from lrbench.cli import main
-from lrbench.registry import select_methods
-from lrbench.subject import one_thread
+from lrbench.contract.check import check_method
+from lrbench.contract.subject import one_thread
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 import lrbench
+from lrbench.catalogue.methods import method_catalogue
 from lrbench.dictionary import Dictionary
 from lrbench.engine.adam import Adam
 from lrbench.errors import LrbenchError
-from lrbench.registry import method_catalogue
 from lrbench.rules import BatchTopK, JumpReLU, Parameters, Rule, TopK
 from lrbench.sdl import SDL, learning_rate, resample_dead, start_parameters
 from lrbench.seeds import generator

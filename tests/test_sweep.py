@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from lrbench.registry import load_method, method_catalogue
+from lrbench.catalogue.methods import load_method, method_catalogue
 from lrbench.task import SUITES
 
 ROOT = Path(__file__).parent.parent

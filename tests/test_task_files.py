@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lrbench.catalogue.tasks import load_task, select_tasks, task_catalogue, tasks_in
 from lrbench.errors import LrbenchError, UnknownName
-from lrbench.registry import load_task, select_tasks, task_catalogue, tasks_in
-from lrbench.runner import run
+from lrbench.running.runner import run
 
 ROOT = Path(__file__).parent.parent
 TASKS = '''
@@ -63,7 +63,7 @@ def test_a_task_that_changes_between_plan_and_run_is_not_recorded_under_its_old_
     file: Path, tmp_path: Path
 ) -> None:
     file.write_text(TASKS + "\nimport sys\nif 'torch' in sys.modules:\n    waves.levels['easy'] = 0.4\n")
-    code = "from lrbench.runner import run; import sys;"
+    code = "from lrbench.running.runner import run; import sys;"
     code += "(record,) = run('smoke', [sys.argv[1]], ['pca'], out=sys.argv[2], workers=1, device='cpu').records;"
     code += "print(record.status, record.reason)"
     command = [sys.executable, "-c", code, str(file), str(tmp_path / "out")]

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import lrbench
+from lrbench.catalogue.tasks import select_tasks, suites, task_catalogue
 from lrbench.errors import LrbenchError, UnknownName
-from lrbench.metrics import floor_score, score
 from lrbench.pairing import PAIRS
-from lrbench.registry import select_tasks, suites, task_catalogue
+from lrbench.scoring.metrics import floor_score, score
 from lrbench.task import SUITES, Scale, Task, family
 
 NAMES = [info.name for info in task_catalogue()]

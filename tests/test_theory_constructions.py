@@ -7,7 +7,7 @@ import torch
 
 import lrbench
 from lrbench.activation import JumpReLU, ReLU, TopK
-from lrbench.matching import similarity
+from lrbench.scoring.matching import similarity
 from lrbench.structure import Hierarchy
 from lrbench.theory import (
     absorbed_pattern,

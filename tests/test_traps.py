@@ -11,17 +11,18 @@ import pytest
 import torch
 
 import lrbench
+from lrbench.catalogue.methods import method_catalogue
+from lrbench.catalogue.tasks import families, task_catalogue
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.leaderboard.compile import Board, compile_boards
 from lrbench.leaderboard.figures import save_figures
 from lrbench.leaderboard.render import render
 from lrbench.leaderboard.traps import escapes, trap_columns
-from lrbench.matching import best_match, similarity
-from lrbench.metrics import score
 from lrbench.pairing import PAIRS
 from lrbench.record import Provenance, Record, Timing
-from lrbench.registry import families, method_catalogue, task_catalogue
+from lrbench.scoring.matching import best_match, similarity
+from lrbench.scoring.metrics import score
 from lrbench.sdl import SDL
 from lrbench.task import Task
 from lrbench.theory import Isolated, certify, isolated

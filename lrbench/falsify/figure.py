@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lrbench.falsify.findings import Finding, Result
 from lrbench.falsify.predictions import Prediction
-from lrbench.falsify.run import Finding, Result
 from lrbench.falsify.verdict import FAILS, HOLDS, OPEN
 
 if TYPE_CHECKING:

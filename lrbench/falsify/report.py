@@ -1,50 +1,60 @@
-"""The page `docs/falsification.md`: every number in it comes from the outcomes."""
+"""The settling test's page: every number in it comes from the records."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from lrbench.falsify.figure import save_figure
-from lrbench.falsify.outcome import ABSORBED
-from lrbench.falsify.run import Finding, Outcome, Result, results_of
-from lrbench.falsify.verdict import FAILS, HOLDS, LEVEL, OPEN, Interval
-from lrbench.falsify.worlds import OWN, THEORY, points_of, scale_of
+from lrbench.falsify.findings import Finding, Outcome, Result, outcomes_of, results_of
+from lrbench.falsify.verdict import FAILS, HOLDS, OPEN
+from lrbench.falsify.worlds import OWN, THEORY, plan_of, scale_of
+from lrbench.pages.interval import LEVEL, Interval
+from lrbench.pages.markdown import table
+from lrbench.pages.terminal import as_text
+from lrbench.record import Record
 
 REASONS_SHOWN = 12
+ABSORBED = 0.1  # as `lrbench.falsify.measure` counts
 
 
-def write_page(suite: str, seeds: int, outcomes: Sequence[Outcome], path: Path) -> list[Result]:
-    """Write the page and its figure (``figures/NAME.png`` beside it), and return the results."""
+def write(records: Sequence[Record], suite: str, path: Path) -> str:
+    """Write the page and its figure (``figures/NAME.png`` beside it), and return the verdicts for a terminal."""
+    outcomes = outcomes_of(suite, records)
     results = results_of(suite, outcomes)
     figure = path.parent / "figures" / f"{path.stem}.png"
-    figure.parent.mkdir(parents=True, exist_ok=True)  # a caller from Python need not have made it
+    figure.parent.mkdir(parents=True, exist_ok=True)
     save_figure(results, figure)
-    path.write_text(page(suite, seeds, outcomes, results, f"figures/{figure.name}"), encoding="utf-8")
-    return results
+    path.write_text(page(suite, outcomes, results, f"figures/{figure.name}"), encoding="utf-8")
+    return as_text(
+        [
+            ["prediction", "observed", "verdict"],
+            *([r.prediction.title, shown(r.base.seen), r.base.verdict] for r in results),
+        ]
+    )
 
 
-def page(suite: str, seeds: int, outcomes: Sequence[Outcome], results: Sequence[Result], figure: str) -> str:
+def page(suite: str, outcomes: Sequence[Outcome], results: Sequence[Result], figure: str) -> str:
     """Return the page as markdown."""
-    parts = [_header(suite, seeds, outcomes, results), summary(results)]
+    parts = [_header(suite, outcomes, results), summary(results)]
     parts.append(f"![Every measure against 1−S and ε, with its threshold]({figure})")
     parts.append(_worlds(suite, outcomes))
     parts += [section(result) for result in results]
-    parts.append(_unanswered(outcomes))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    parts.append(_unanswered(suite, outcomes))
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 
-def _header(suite: str, seeds: int, outcomes: Sequence[Outcome], results: Sequence[Result]) -> str:
-    scale, (base, _, _) = scale_of(suite), points_of(suite)
-    spec = scale.task().world
+def _header(suite: str, outcomes: Sequence[Outcome], results: Sequence[Result]) -> str:
+    scale = scale_of(suite)
+    spec, seeds = scale.world, len({outcome.seed for outcome in outcomes})
     count = Counter(result.base.verdict for result in results)
-    trained = sum(outcome.cell.method != THEORY for outcome in outcomes)
-    methods = sorted({outcome.cell.method for outcome in outcomes} - {THEORY})
+    trained = sum(outcome.method != THEORY for outcome in outcomes)
+    methods = sorted({outcome.method for outcome in outcomes} - {THEORY})
     return f"""# The settling test
 
-Written by `lrbench falsify --suite {suite}` (`make falsify`); no number here is typed by hand. The theory of *A Unified Theory of
+Written by `lrbench study falsify --suite {suite}` from records; no number here is typed by hand. The theory of *A Unified Theory of
 Sparse Dictionary Learning in Mechanistic Interpretability: Piecewise Biconvexity and Spurious Minima* (`docs/theory.md`) predicts
 what training ends in; here every SDL method is trained where it does, and the predictions are held against what came out.
 At the base point {count[HOLDS]} predictions hold, {count[FAILS]} fail, and {count[OPEN]} cannot be told.
@@ -53,7 +63,7 @@ At the base point {count[HOLDS]} predictions hold, {count[FAILS]} fail, and {cou
   {scale.batch_size} samples.
 * {trained} trainings: {len(methods)} methods ({", ".join(methods)})
   and their twins, {seeds} seeds. A seed is another world, another start and other data; a twin shares them with its plain method. Hyper-parameters are the catalogue's and were not tuned here.
-* Base point: 1−S = 1/n = {base.rate:.3g}, ε = 0. From there one axis at a time is varied.
+* Base point: 1−S = 1/n = {spec.rate:.3g}, ε = 0. From there one axis at a time is varied.
 * ε bends the representation: x = s((1 − ε) y + ε g(y)) with y = W x, g a random rotation and tanh, s keeping E‖x‖². ε = 0 is the
   linear world to the bit. A feature's direction is where it points on its own, which is also what recovery is measured against: a
   rotation of the whole space is no failure.
@@ -92,7 +102,7 @@ def summary(results: Sequence[Result]) -> str:
         "holds in 1−S",
         "holds in ε",
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def section(result: Result) -> str:
@@ -104,44 +114,39 @@ def section(result: Result) -> str:
     )
     if len(result.base.methods) > 1:
         rows = [[name, shown(seen), verdict] for name, (seen, verdict) in result.base.methods.items()]
-        parts.append(_table(["method, at the base point", "observed", "verdict"], rows))
+        parts.append(table(["method, at the base point", "observed", "verdict"], rows))
     for name, axis, findings in (("1−S", result.stops_rate, result.rates), ("ε", result.stops_bend, result.bends)):
         rows = [[f"{value:.3g}", shown(found.seen), found.verdict, _tally(found)] for value, found in findings.items()]
-        parts.append(f"Holds in {name}: {axis}.\n\n" + _table([name, "observed", "verdict", "methods that hold"], rows))
+        parts.append(f"Holds in {name}: {axis}.\n\n" + table([name, "observed", "verdict", "methods that hold"], rows))
     return "\n\n".join(parts)
 
 
 def _worlds(suite: str, outcomes: Sequence[Outcome]) -> str:
     """Return how far the bent worlds are from linear ones, and how many parents the absorption predictions saw."""
-    base, rates, bends = points_of(suite)
-    rows = []
-    for point in bends:
-        found = [
-            o.numbers
-            for o in outcomes
-            if o.numbers is not None and (o.cell.point, o.cell.kind, o.cell.method) == (point, OWN, THEORY)
-        ]
+    plan, rows = plan_of(suite), []
+    known = [(outcome, outcome.numbers) for outcome in outcomes if outcome.numbers is not None]
+    for point in plan.bends:
+        found = [numbers for o, numbers in known if (o.point, o.kind, o.method) == (point, OWN, THEORY)]
         if found:
             means = [sum(numbers[name] for numbers in found) / len(found) for name in ("bent", "interference")]
             rows.append([f"{point.bend:g}", *(f"{mean:.3f}" for mean in means)])
-    dropped = [
-        (o.cell.point, o.numbers["dropped"]) for o in outcomes if o.numbers is not None and "dropped" in o.numbers
+    dropped = [(outcome.point, numbers["dropped"]) for outcome, numbers in known if "dropped" in numbers]
+    counts = [
+        sum(count for point, count in dropped if point in some) for some in ([plan.base], {*plan.rates, *plan.bends})
     ]
-    counts = [sum(count for point, count in dropped if point in places) for places in ([base], {*rates, *bends})]
     parents = (
         f"Which child goes first is asked of the parents whose latent's recall differs between two children by {ABSORBED:g} or "
         f"more: {counts[0]:.0f} at the base point, {counts[1]:.0f} in all, over methods and seeds."
     )
     heads = ["ε", "power that features alone do not add up to", "largest inner product of two features alone"]
-    return f"How far bent worlds are from linear ones, at the base 1−S:\n\n{_table(heads, rows)}\n\n{parents}"
+    return f"How far bent worlds are from linear ones, at the base 1−S:\n\n{table(heads, rows, left=0)}\n{parents}"
 
 
-def _unanswered(outcomes: Sequence[Outcome]) -> str:
-    causes: dict[str, list[Outcome]] = {}
+def _unanswered(suite: str, outcomes: Sequence[Outcome]) -> str:
+    plan, causes = plan_of(suite), defaultdict[str, list[Outcome]](list)
     for outcome in outcomes:
         if outcome.numbers is None:
-            key = f"{outcome.cell.kind}: {outcome.reason}"
-            causes.setdefault(_without_numbers(key), []).append(outcome)
+            causes[_without_numbers(f"{outcome.kind}: {outcome.reason}")].append(outcome)
     if not causes:
         return ""
     total = sum(map(len, causes.values()))
@@ -149,9 +154,9 @@ def _unanswered(outcomes: Sequence[Outcome]) -> str:
         f"## Cells without an answer\n\n{total} of {len(outcomes)} cells ended without a dictionary; for instance:\n"
     ]
     for found in [*causes.values()][:REASONS_SHOWN]:
-        points = sorted({(o.cell.point.rate, o.cell.point.bend) for o in found})
+        points = sorted({(plan.rate(o.point), o.point.bend) for o in found})
         where = ", ".join(f"(1−S {rate:.3g}, ε {bend:g})" for rate, bend in points)
-        lines.append(f"* {found[0].cell.kind}, {len(found)} cells at {where}: {found[0].reason}")
+        lines.append(f"* {found[0].kind}, {len(found)} cells at {where}: {found[0].reason}")
     return "\n".join(lines)
 
 
@@ -170,11 +175,6 @@ def shown(seen: Interval) -> str:
 def _tally(found: Finding) -> str:
     verdicts = [verdict for _, verdict in found.methods.values()]
     return f"{verdicts.count(HOLDS)} of {len(verdicts)}" if len(verdicts) > 1 else ""
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _anchor(title: str) -> str:

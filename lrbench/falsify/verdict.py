@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from lrbench.pages.interval import Interval
 
 HOLDS, FAILS, OPEN = "holds", "fails", "cannot tell"
-LEVEL = 0.95  # of the intervals
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds with the half width of its Student t interval.
-
-    Parameters
-    ----------
-    mean
-        NaN without a value.
-    half
-        Infinite for fewer than two values.
-    count
-        Number of seeds that gave a value.
-    """
-
-    mean: float
-    half: float
-    count: int
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Return the interval of the values that are known (not NaN)."""
-    from scipy.stats import t
-
-    known = [value for value in values if not math.isnan(value)]
-    count = len(known)
-    if count < 2:
-        return Interval(known[0] if known else math.nan, math.inf, count)
-    mean = math.fsum(known) / count
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (count - 1))
-    return Interval(mean, float(t.ppf(0.5 + LEVEL / 2, count - 1)) * spread / math.sqrt(count), count)
 
 
 def judge(seen: Interval, above: bool, threshold: float) -> str:
     """Return the verdict on a prediction that a number is above a threshold, or at most the threshold.
 
-    It holds where the whole interval agrees, fails where the whole interval disagrees; else nobody can tell. The threshold itself
-    does not count as above it.
+    It holds where the whole interval agrees, fails where the whole interval disagrees; else nobody can tell, as with one seed. The
+    threshold itself does not count as above it.
     """
     low, high = seen.mean - seen.half, seen.mean + seen.half
     if low > threshold:

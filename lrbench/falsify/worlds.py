@@ -1,13 +1,16 @@
-"""Points and worlds of the settling test: which law, how sparse, how far bent, and which methods are trained there."""
+"""Points and worlds of the settling test: how sparse, how far bent, and which methods are trained there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from lrbench.registry import families, method_catalogue
-from lrbench.task import Scale, Task, get_suite
+from lrbench.catalogue.methods import method_catalogue
+from lrbench.catalogue.tasks import families, load_task, select_tasks
+from lrbench.study import Block
+from lrbench.task import Task, TaskSpec, get_suite
 
-FAMILY = "traps"  # its levels are the kinds of worlds here
+FAMILY = "settling"
 OWN, HIERARCHY, POLYSEMANTIC, DEAD, ROTATED = "own", "own-hierarchy", "polysemantic", "dead", "rotated"
 TWINS = {  # what is trained in which world: ("",) is the plain method
     OWN: ("", "anchored", "resample"),
@@ -16,50 +19,60 @@ TWINS = {  # what is trained in which world: ("",) is the plain method
     ROTATED: ("",),
     HIERARCHY: ("",),
 }
-THEORY = "theory"  # stands for the constructions themselves, which nobody trains
-STEPS = {"smoke": 40, "quick": 400}  # a training is shorter than the suite's own where it is repeated a thousand times
+THEORY = "truth"  # the row that nobody trains: the constructions themselves are measured beside it
+SEEDS = {"smoke": 2, "quick": 3, "standard": 3}
 RATES, BENDS = (0.05, 0.2), (0.1, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a prediction is tested: the activation probability 1−S and the bend ε."""
+    """Where a prediction is tested: the activation probability 1−S (0 for 1/n, the base) and the bend ε."""
 
-    rate: float
+    rate: float = 0.0
     bend: float = 0.0
+
+    def task(self, kind: str) -> str:
+        """The address of a kind of world at this point."""
+        return f"{FAMILY}[{kind},{self.rate!r},{self.bend!r}]"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training: world, point, seed, method and twin."""
+class Plan:
+    """The points of a suite: the base, those along 1−S and those along ε, both through the base.
 
-    suite: str
-    kind: str
-    point: Point
-    seed: int
-    method: str
-    twin: str = ""
+    Parameters
+    ----------
+    base_rate
+        1/n.
+    """
+
+    base_rate: float
+    rates: tuple[Point, ...]
+    bends: tuple[Point, ...]
 
     @property
-    def id(self) -> str:
-        """The cell for a person."""
-        name = self.method + (f"+{self.twin}" if self.twin else "")
-        return f"{name} in {self.kind}, 1−S = {self.point.rate:.4g}, ε = {self.point.bend:g}, seed {self.seed}"
+    def base(self) -> Point:
+        """1−S = 1/n, ε = 0."""
+        return Point()
+
+    @property
+    def points(self) -> list[Point]:
+        """Every point once, the base first."""
+        return list(dict.fromkeys([self.base, *self.rates, *self.bends]))
+
+    def rate(self, point: Point) -> float:
+        """1−S at a point."""
+        return point.rate or self.base_rate
 
 
-def scale_of(suite: str) -> Scale:
-    """Return a suite's scale with the settling test's number of steps."""
-    scale = get_suite(suite).scale
-    return replace(scale, n_samples=STEPS[suite] * scale.batch_size) if suite in STEPS else scale
-
-
-def points_of(suite: str) -> tuple[Point, list[Point], list[Point]]:
-    """Return the base point (1−S = 1/n, ε = 0), the points along 1−S and those along ε, both through the base."""
-    base = Point(1.0 / scale_of(suite).task().world.n_features)
+def plan_of(suite: str) -> Plan:
+    """Return a suite's points."""
+    base = 1.0 / get_suite(suite).scale.task().world.n_features
     if suite == "smoke":
-        return base, [base, Point(RATES[1])], [base, Point(base.rate, BENDS[2])]
-    rates = sorted({0.25 * base.rate, base.rate, 3.0 * base.rate, *RATES})
-    return base, [Point(rate) for rate in rates], [base, *(Point(base.rate, bend) for bend in BENDS)]
+        return Plan(base, (Point(), Point(RATES[1])), (Point(), Point(0.0, BENDS[2])))
+    others = (0.25 * base, 3.0 * base, *RATES)
+    rates = sorted([Point(), *map(Point, others)], key=lambda point: point.rate or base)
+    return Plan(base, tuple(rates), (Point(), *(Point(0.0, bend) for bend in BENDS)))
 
 
 def methods_of() -> list[str]:
@@ -67,25 +80,34 @@ def methods_of() -> list[str]:
     return [info.name for info in method_catalogue() if info.kind == "sdl" and not info.twin]
 
 
+def blocks(suite: str, seeds: int | None, methods: Sequence[str] | None = None) -> list[Block]:
+    """Return the cells of the settling test, point by point; ``methods`` are the catalogue's SDL methods by default."""
+    methods, known = methods_of() if methods is None else methods, {info.name for info in method_catalogue()}
+    count = SEEDS[suite] if seeds is None else seeds
+    found = []
+    for point in plan_of(suite).points:
+        for kind, twins in TWINS.items():
+            names = [f"{method}+{twin}" if twin else method for method in methods for twin in twins]
+            named = [THEORY] * (kind == OWN) + [name for name in names if name in known]
+            found.append(Block([point.task(kind)], named, range(count)))
+    return found
+
+
+def places(suite: str) -> dict[str, tuple[str, Point]]:
+    """Return which kind of world at which point a task's name stands for."""
+    return {
+        select_tasks(suite, [point.task(kind)])[0].name: (kind, point)
+        for point in plan_of(suite).points
+        for kind in TWINS
+    }
+
+
 def task_of(suite: str, kind: str, point: Point, seed: int) -> Task:
-    """Return a world of the traps family at a point."""
+    """Return a kind of world at a point."""
+    return load_task(point.task(kind), suite, seed)
+
+
+def scale_of(suite: str) -> TaskSpec:
+    """Return what is asked at the base point: sizes and budget."""
     family = families()[FAMILY]
-    spec = family.build(family.levels[kind], replace(scale_of(suite), rate=point.rate))
-    return Task(
-        f"{FAMILY}/{kind}", suite, seed, replace(spec, world=replace(spec.world, bend=point.bend)), family.start
-    )
-
-
-def cells_of(suite: str, seeds: int, methods: list[str]) -> list[Cell]:
-    """Return all cells; those that share a world are neighbours."""
-    base, rates, bends = points_of(suite)
-    twins = {info.name for info in method_catalogue()}
-    cells = []
-    for point in dict.fromkeys([base, *rates, *bends]):
-        for seed in range(seeds):
-            cells.append(Cell(suite, OWN, point, seed, THEORY))
-            for kind, wanted in TWINS.items():
-                for method in methods:
-                    names = {twin: f"{method}+{twin}" if twin else method for twin in wanted}
-                    cells += [Cell(suite, kind, point, seed, method, twin) for twin in wanted if names[twin] in twins]
-    return cells
+    return family.task(OWN, suite).spec

@@ -16,7 +16,7 @@ from torch import Tensor
 from lrbench.activation import Activation, ReLU, TopK
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
-from lrbench.matching import similarity
+from lrbench.scoring.matching import similarity
 from lrbench.seeds import generator
 from lrbench.theory.loss import Isolated, approximate_loss, isolated
 from lrbench.world import World

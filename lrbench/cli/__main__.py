@@ -1,0 +1,7 @@
+"""``python -m lrbench.cli``."""
+
+import sys
+
+from lrbench.cli import main
+
+sys.exit(main())

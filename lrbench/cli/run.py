@@ -1,0 +1,189 @@
+"""`lrbench run`, `lrbench study` and its short name `lrbench falsify`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from lrbench.cli.app import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, app
+from lrbench.cli.options import Device, Memory, Out, Suite, Timeout, Workers
+from lrbench.errors import LrbenchError
+from lrbench.pages.terminal import as_text
+
+if TYPE_CHECKING:
+    from lrbench.record import Record
+    from lrbench.running.cell import Cell
+    from lrbench.running.progress import RunProgress
+    from lrbench.running.runner import Summary
+
+CAUSES_SHOWN = 20
+Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds. Default: the study's.")]
+Page = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The page to write. Default: NAME-SUITE.md in the folder of the records."),
+]
+FromRecords = Annotated[
+    bool,
+    typer.Option(
+        "--from-records", help="Run nothing: write the page from the records in DIR, or from the committed ones."
+    ),
+]
+Pack = Annotated[bool, typer.Option("--pack", help="Also write the records into the committed file beside the study.")]
+
+
+@app.command("run")
+def run_command(
+    suite: Suite = "quick",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Task name, glob, family[value] or FILE.py; repeatable. Default: the suite's."
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Method name, glob, name[key=value] or FILE.py; repeatable. Default: all."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Number of seeds. Default: the suite's.")] = None,
+    out: Out = Path("results"),
+    workers: Workers = None,
+    device: Device = "auto",
+    timeout: Timeout = None,
+    memory: Memory = None,
+    certify: Annotated[bool, typer.Option("--certify", help="Store the theory's certificate in every record.")] = False,
+) -> None:
+    """Run every cell (task, method, seed) that has no record yet."""
+    from lrbench.running.runner import plan
+
+    began = time.monotonic()
+    cells = [replace(cell, certify=certify) for cell in plan(suite, task or (), method or (), seeds)]
+    summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
+    print(_report(summary, out, time.monotonic() - began))
+    raise typer.Exit(EXIT_FAILED_CELLS if summary.failed else EXIT_OK)
+
+
+@app.command("study")
+def study_command(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE.py", help="A study, see `lrbench list studies`, or its file.")
+    ],
+    suite: Suite = "quick",
+    seeds: Seeds = None,
+    out: Out = Path("results"),
+    page: Page = None,
+    from_records: FromRecords = False,
+    pack: Pack = False,
+    workers: Workers = None,
+    device: Device = "auto",
+    timeout: Timeout = None,
+    memory: Memory = None,
+) -> None:
+    """Run the cells of a study that have no record yet, then write its page from the records."""
+    from lrbench.catalogue.studies import find_study, load_study
+    from lrbench.running.study_run import study_cells, study_records
+    from lrbench.store import write_packed
+
+    began = time.monotonic()
+    info = find_study(name)
+    target = out / f"{info.name}-{suite}.md" if page is None else page
+    if out.suffix == ".md" or target.is_dir():
+        raise LrbenchError(
+            f"--out {out} is the folder of the records, --page names the page, such as {out / 'page.md'}"
+        )
+    cells = study_cells(info, suite, seeds)
+    failed = 0
+    if not from_records:
+        summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
+        print(_report(summary, out, time.monotonic() - began))
+        failed = summary.failed
+    records, origin = study_records(info, cells, out)
+    if len(records) < len(cells):
+        print(f"{len(cells) - len(records)} of {len(cells)} cells have no record in {origin}", file=sys.stderr)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shown = load_study(info.source).write(records, suite, target)
+    except OSError as error:
+        raise LrbenchError(f"cannot write {error.filename or target}: {error.strerror}; name another --page") from error
+    if pack:
+        write_packed(info.packed(suite), records)
+    print(f"{shown}\n\npage  {target}, from {len(records)} records in {origin}")
+    raise typer.Exit(EXIT_FAILED_CELLS if failed else EXIT_OK)
+
+
+@app.command("falsify")
+def falsify_command(
+    suite: Suite = "quick",
+    seeds: Seeds = None,
+    out: Out = Path("results"),
+    page: Page = None,
+    from_records: FromRecords = False,
+    pack: Pack = False,
+    workers: Workers = None,
+    device: Device = "auto",
+    timeout: Timeout = None,
+    memory: Memory = None,
+) -> None:
+    """Short for `lrbench study falsify`: the theory's predictions, held against trained dictionaries."""
+    study_command(
+        name="falsify",
+        suite=suite,
+        seeds=seeds,
+        out=out,
+        page=page,
+        from_records=from_records,
+        pack=pack,
+        workers=workers,
+        device=device,
+        timeout=timeout,
+        memory=memory,
+    )
+
+
+def _with_progress(cells: Sequence[Cell], out: Path, **limits: Any) -> Summary:
+    """Run cells behind the progress bar; ctrl-C ends the command."""
+    from lrbench.running.progress import RunProgress
+    from lrbench.running.runner import run_cells
+
+    progress = RunProgress()
+    try:
+        with progress:
+            return run_cells(cells, out, reporter=progress, **limits)
+    except KeyboardInterrupt:
+        _interrupted(progress, out)
+
+
+def _interrupted(progress: RunProgress, out: Path) -> NoReturn:
+    done, total = progress.stored + progress.ended, progress.stored + progress.total
+    print(
+        f"interrupted: {done} of {total} cells are stored in {out}; the same command goes on from there",
+        file=sys.stderr,
+    )
+    raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _report(summary: Summary, out: Path, seconds: float) -> str:
+    """Say what a run came to: cells per status, then every reason behind what is not ok."""
+    from lrbench.store import Store
+
+    records = summary.records
+    counts = Counter(record.status for record in records)
+    lines = [f"{len(records)} cells in {out}: {summary.done} were stored already, {summary.ran} ran in {seconds:.0f} s"]
+    lines.append(as_text([[f"  {status}", str(counts[status])] for status in ("ok", "skipped", "failed")]))
+    causes: dict[tuple[str, str, str | None], list[Record]] = {}
+    for record in records:
+        if record.status != "ok":
+            causes.setdefault((record.status, record.method, record.reason), []).append(record)
+    for (status, method, reason), cells in [*causes.items()][:CAUSES_SHOWN]:
+        lines.append(f"{method} {status} on {len(cells)} of its cells: {reason}")
+        where = "traceback" if cells[0].traceback else "record"
+        lines.append(f"  {cells[0].id}: {where} in {Store(out).path(cells[0].suite, cells[0].key)}")
+    if len(causes) > CAUSES_SHOWN:
+        lines.append(f"and {len(causes) - CAUSES_SHOWN} more reasons, see the records")
+    return "\n".join(lines)

@@ -1,0 +1,143 @@
+"""A method under check: its first fit, watched for what it draws, writes and touches."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from torch import Tensor
+
+from lrbench.catalogue.methods import load_method
+from lrbench.catalogue.source import MethodInfo
+from lrbench.dictionary import Dictionary
+from lrbench.method import Method
+from lrbench.task import SUITES, Task
+from lrbench.view import TrainView
+
+DIMS = (32, 40)  # sites of two sizes, so that a mistaken site shows in the shapes
+ROWS = 256  # samples that a dictionary is tried on
+
+
+@dataclass
+class Meter:
+    """Samples that left the views: drawn as batches, and read with `TrainView.head`."""
+
+    drawn: int = 0
+    looked: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The first fit of a method: what it returned and what it did to its surroundings."""
+
+    result: object
+    seconds: float
+    meter: Meter
+    view_changed: bool
+    rngs_touched: list[str]
+
+
+class Subject:
+    """A method under check, with what several checks look at: its first fit.
+
+    Parameters
+    ----------
+    info
+        From `lrbench.catalogue.methods.select_methods`.
+
+    Raises
+    ------
+    LrbenchError
+        When its file does not import or declares no method.
+    """
+
+    def __init__(self, info: MethodInfo) -> None:
+        self.info = info
+        self.method = self.fresh()
+        spec = SUITES["smoke"].scale.task(dims=DIMS)
+        self.task, self.other_task = (Task("check/uneven", "smoke", seed, spec) for seed in (0, 1))
+
+    def fresh(self) -> Method:
+        """Return the method from a new import of its file, so that nothing of an earlier fit can be left in it."""
+        return load_method(f"{self.info.path}{'+' if self.info.twin else ''}{self.info.twin}")
+
+    def view(self, task: Task | None = None, device: str = "cpu") -> TrainView:
+        """Return a new view for the method's pair."""
+        return (task or self.task).view(self.method.pair, device)
+
+    @cached_property
+    def trial(self) -> Trial:
+        """The first fit, seed 0, watched."""
+        view, rngs = self.view(), rng_states()
+        data = view.fingerprint()
+        with metered() as meter:
+            began = time.perf_counter()
+            result = self.method.fit(view, seed=0)
+            seconds = time.perf_counter() - began
+        touched = [name for name, state in rng_states().items() if state != rngs[name]]
+        return Trial(result, seconds, meter, view.fingerprint() != data, touched)
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """The dictionary of the first fit."""
+        assert isinstance(self.trial.result, Dictionary)
+        return self.trial.result
+
+    def samples(self) -> Tensor:
+        """Return inputs to try the dictionary on."""
+        return self.view().head(ROWS)[0]
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Count what any view of this process shows while the context lasts."""
+    meter, head, batches = Meter(), TrainView.head, TrainView._batches
+
+    def counted_head(view: TrainView, n_samples: int) -> tuple[Tensor, Tensor]:
+        shown = head(view, n_samples)
+        meter.looked += len(shown[0])
+        return shown
+
+    def counted_batches(view: TrainView, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches(view, size):
+            meter.drawn += len(batch[0])
+            yield batch
+
+    with patch.object(TrainView, "head", counted_head), patch.object(TrainView, "_batches", counted_batches):
+        yield meter
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, as a run does: sums then come out in the same order."""
+    threads = torch.get_num_threads()
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def rng_states() -> dict[str, object]:
+    """Return the state of every global generator, as something that can be compared."""
+    numpy: Any = np.random.get_state()  # noqa: NPY002 (it is watched, not used)
+    states: dict[str, object] = {"random": random.getstate(), "numpy": (numpy[1].tobytes(), *numpy[2:])}
+    states["torch"] = bits(torch.get_rng_state())
+    if torch.cuda.is_available():
+        states["torch.cuda"] = bits(torch.cuda.get_rng_state())
+    return states
+
+
+def bits(tensor: Tensor) -> bytes:
+    """Return a tensor's bytes: NaN equals itself, and 0.0 differs from -0.0."""
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,100 @@
+"""How a run shows itself: a live bar on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+
+from lrbench.record import Record
+from lrbench.running.cell import Cell
+from lrbench.store import Problem
+
+LINE_SECONDS = 5.0
+NAMES_SHOWN = 3
+
+
+class RunProgress:
+    """Shows a run on stderr; a `lrbench.running.runner.Reporter` and a context manager."""
+
+    def __init__(self) -> None:
+        self.stored = 0
+        self.ended = 0
+        self.failed = 0
+        self.total = 0
+        self._running: dict[str, None] = {}
+        self._began = self._last_line = time.monotonic()
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("[bold]cells"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("[red]{task.fields[failed]} failed"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[running]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            console=self._console,
+            expand=True,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> RunProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def planned(self, todo: Sequence[Cell], done: int, problems: Sequence[Problem]) -> None:
+        """Say what lies ahead."""
+        for problem in problems:
+            self._say(f"set aside {problem.path}: {problem.reason}")
+        self.stored, self.total = done, len(todo)
+        where = f" on {todo[0].provenance.device}" if todo else ""
+        self._say(f"{done + self.total} cells: {done} stored already, {self.total} to run{where}")
+        if self.total:
+            self._bar.add_task("", total=self.total, failed=0, running="starting workers")
+            self._bar.start()
+
+    def started(self, cell: Cell) -> None:
+        """Show a cell among the running ones."""
+        self._running[cell.id] = None
+        self._update()
+
+    def recorded(self, record: Record) -> None:
+        """Count a cell; name it at once when it failed."""
+        self._running.pop(record.id, None)
+        self.ended += 1
+        if record.status == "failed":
+            self.failed += 1
+            self._say(f"FAILED {record.id}: {record.reason}")
+        self._update()
+
+    def _update(self) -> None:
+        names = [*self._running][:NAMES_SHOWN]
+        more = len(self._running) - len(names)
+        running = ", ".join(names) + (f" and {more} more" if more else "")
+        if not self._bar.disable:
+            self._bar.update(self._bar.task_ids[0], completed=self.ended, failed=self.failed, running=escape(running))
+            return
+        now = time.monotonic()
+        if self.ended == self.total or now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            left = (now - self._began) / max(self.ended, 1) * (self.total - self.ended)
+            eta = f", about {left:.0f} s left" if left and self.ended else ""
+            now_running = f", running {running}" if running else ""
+            self._say(f"{self.ended}/{self.total} cells, {self.failed} failed{eta}{now_running}")
+
+    def _say(self, line: str) -> None:
+        if self._console.is_terminal:
+            self._console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)

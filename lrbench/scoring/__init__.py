@@ -1,0 +1,1 @@
+"""From a dictionary to scores: similarity, one-to-one matching, and the metrics."""
