@@ -117,33 +117,15 @@ def study_command(
     raise typer.Exit(EXIT_FAILED_CELLS if failed else EXIT_OK)
 
 
-@app.command("falsify")
-def falsify_command(
-    suite: Suite = "quick",
-    seeds: Seeds = None,
-    out: Out = Path("results"),
-    page: Page = None,
-    from_records: FromRecords = False,
-    pack: Pack = False,
-    workers: Workers = None,
-    device: Device = "auto",
-    timeout: Timeout = None,
-    memory: Memory = None,
-) -> None:
-    """Short for `lrbench study falsify`: the theory's predictions, held against trained dictionaries."""
-    study_command(
-        name="falsify",
-        suite=suite,
-        seeds=seeds,
-        out=out,
-        page=page,
-        from_records=from_records,
-        pack=pack,
-        workers=workers,
-        device=device,
-        timeout=timeout,
-        memory=memory,
-    )
+@app.command(
+    "falsify",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def falsify_command(context: typer.Context) -> None:
+    """Short for `lrbench study falsify`, with its options: the theory's predictions, held against trained dictionaries."""
+    code = app(["study", "falsify", *context.args], prog_name="lrbench", standalone_mode=False)
+    raise typer.Exit(code if isinstance(code, int) else EXIT_OK)
 
 
 def _with_progress(cells: Sequence[Cell], out: Path, **limits: Any) -> Summary:
