@@ -36,11 +36,12 @@ def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[C
     if seeds is not None and seeds < 1:
         raise LrbenchError(f"seeds={seeds}: expected at least 1")
     study = load_study(info.source)
-    asked = {"study": info.name, "study_source": info.source, "measure_hash": hash_of_measure(study)}
+    measure_hash = hash_of_measure(study)
     cells: dict[tuple[str, str, int], Cell] = {}
     for block in study.plan(suite, seeds):
         for cell in plan_seeds(suite, block.tasks, block.methods, block.seeds):
-            cells.setdefault(cell.key, replace(cell, **asked))
+            asked = replace(cell, study=info.name, study_source=info.source, measure_hash=measure_hash)
+            cells.setdefault(cell.key, asked)
     return list(cells.values())
 
 
