@@ -97,8 +97,8 @@ def overcomplete(kind: str, shape: Shape) -> Peer:
     """Return Overcomplete's training function, called with one batch at a time, on one of its classes."""
     import matplotlib.pyplot as plt
 
-    if not hasattr(plt.cm, "get_cmap"):  # Overcomplete 0.3 asks for it on import, Matplotlib 3.11 has moved it
-        plt.cm.get_cmap = plt.get_cmap
+    # Overcomplete 0.3 asks for it on import, Matplotlib 3.11 has moved it
+    vars(plt.cm).setdefault("get_cmap", plt.get_cmap)
     from overcomplete import sae as library
 
     torch.manual_seed(0)
@@ -121,7 +121,7 @@ def synthetic(rates: list[float], dim: int) -> Callable[[int], Tensor]:
     from sae_lens.synthetic import SyntheticModel, SyntheticModelConfig
     from sae_lens.synthetic.firing_probabilities import FiringProbabilityConfig
 
-    class Given(FiringProbabilityConfig):
+    class Given(FiringProbabilityConfig):  # type: ignore[misc]  # mypy does not read SAELens
         @classmethod
         def generator_name(cls) -> str:
             return "given"

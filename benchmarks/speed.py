@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -72,7 +72,7 @@ class Steps:
 
     method: str
     width: int
-    peers: dict[str, Callable[[peers.Shape], peers.Peer] | str]  # or why there is none
+    peers: Mapping[str, Callable[[peers.Shape], peers.Peer] | str]  # or why there is none
     beside: str | None = None
 
 
@@ -235,10 +235,9 @@ def time_run(work: str, plan: Run, tick: Tick) -> list[Row]:
     shape = peers.Shape(DIM, plan.width, BATCH, plan.steps)
     try:
         peer = peers.sae_lens(plan.kind, shape, lr=plan.lr, **plan.theirs)
+        others["sae-lens"] = peer.step
     except ImportError:
         peer = None  # its row says so
-    else:
-        others["sae-lens"] = peer.step  # type: ignore[assignment]
     clock = Clock(plan.steps, others, tick)
     view = view_of(method.pair, plan.width, clock, steps=plan.steps)
     found = method.fit(view, seed=0)

@@ -25,7 +25,7 @@ def pursue(
     k
         Atoms a sample.
     """
-    parts = zip(*(_pursue(part, atoms, k) for part in x.split(CHUNK)), strict=True)
+    parts = zip(*(_pursue(part, atoms, k) for part in torch.split(x, CHUNK)), strict=True)
     chosen, weights, residual = (torch.cat(part) for part in parts)
     return chosen, weights, residual
 

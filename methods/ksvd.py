@@ -44,7 +44,7 @@ def _updated(x: Tensor, atoms: Tensor, chosen: Tensor, weights: Tensor, residual
     used = chosen[sample, place]
     counts = torch.bincount(used, minlength=len(atoms)).tolist()
     worst = iter(residual.pow(2).sum(1).argsort(descending=True).tolist())
-    for atom, own in enumerate(used.argsort(stable=True).split(counts)):
+    for atom, own in enumerate(torch.split(used.argsort(stable=True), counts)):
         if len(own) == 0:
             atoms[atom] = normalize(x[next(worst)], dim=0)
             continue

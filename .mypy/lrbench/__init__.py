@@ -1,0 +1,1 @@
+../../lrbench/__init__.py
