@@ -2,36 +2,36 @@
 
     python benchmarks/compare_simulation.py [--pairs N]
 
-Pairs of runs of the quick suite are made from the noise that ``benchmarks/compare_noise.py`` measured, and go through the comparison
-as records. The table goes into ``docs/compare.md``; ``tests/test_compare_command.py`` runs the same simulation.
+Pairs of runs of the quick suite are made from the noise that `lrbench study noise` measured, and go through the comparison as records. The table goes into ``docs/compare.md``; ``tests/test_compare_command.py`` runs the same simulation.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lrbench.catalogue.methods import method_catalogue
+from lrbench.catalogue.studies import find_study
 from lrbench.leaderboard.compare import DEFAULT_METRICS, compare
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
+from lrbench.store import read_packed
+from lrbench.studies.noise import Scores, noise_of
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "compare.md"
 BEGIN, END = "<!-- written by benchmarks/compare_simulation.py -->\n", "<!-- end -->\n"
 DROP = 3  # tolerances
-Noise = dict[str, dict[str, dict[str, dict[str, list[float]]]]]  # method → sort → metric → task → scores
+Noise = dict[str, dict[str, Scores]]  # method → sort → metric → task → scores
 SORTS = ("training", "seeds")
 
 
 def load_noise() -> Noise:
-    """Return what ``compare_noise.py`` measured."""
-    noise: Noise = json.loads((ROOT / "tests" / "data" / "quick_noise.json").read_text())
-    return noise
+    """Return what `lrbench study noise` measured, from its committed records."""
+    return noise_of(read_packed(find_study("noise").packed("quick")))
 
 
 def shares(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,18 @@ import torch
 
 from lrbench import LrbenchError, World, WorldSpec
 from lrbench.bend import Bend
-from lrbench.falsify import outcome, predictions, worlds
+from lrbench.errors import NotApplicable
+from lrbench.falsify import predictions
+from lrbench.falsify.findings import Result, finding, outcomes_of, results_of
+from lrbench.falsify.measure import of_loss, of_parents
 from lrbench.falsify.predictions import PREDICTIONS, Prediction, discordance, gain, number, rank_agreement
-from lrbench.falsify.report import page, section, summary, write_page
-from lrbench.falsify.run import Outcome, check_arguments, finding, results_of, train
-from lrbench.falsify.verdict import FAILS, HOLDS, OPEN, Interval, interval, judge, stops
-from lrbench.falsify.worlds import DEAD, HIERARCHY, OWN, ROTATED, THEORY, Cell, Point, cells_of, points_of, task_of
+from lrbench.falsify.report import page, section, summary, write
+from lrbench.falsify.verdict import FAILS, HOLDS, OPEN, judge, stops
+from lrbench.falsify.worlds import DEAD, HIERARCHY, OWN, ROTATED, THEORY, TWINS, Point, blocks, places, plan_of, task_of
+from lrbench.pages.interval import Interval, interval
+from lrbench.record import Measures, Record, Timing
+from lrbench.running.provenance import provenance_of
+from lrbench.running.runner import plan_seeds
 from lrbench.seeds import generator
 from lrbench.theory import true_dictionary
 
@@ -77,11 +83,11 @@ def test_a_bend_of_silence_is_silence() -> None:
         (0.0, 0.25, False, HOLDS),
         (0.5, 0.75, False, FAILS),
         (0.0, 0.5, False, OPEN),
-        (-math.inf, math.inf, True, OPEN),
+        (math.nan, math.nan, True, OPEN),  # one seed
     ],
 )
 def test_a_verdict_needs_the_whole_interval(low: float, high: float, above: bool, expected: str) -> None:
-    middle = 0.0 if math.isinf(low) else (low + high) / 2
+    middle = 0.0 if math.isnan(low) else (low + high) / 2
     assert judge(Interval(middle, high - middle, 3), above, 0.25) == expected
 
 
@@ -90,7 +96,7 @@ def test_intervals_are_students() -> None:
     assert (seen.mean, seen.count) == (2.0, 3)
     assert seen.half == pytest.approx(4.302653 / 3**0.5, rel=1e-5)
     assert interval([0.5, 0.5]).half == 0.0
-    assert interval([0.5]).half == math.inf
+    assert math.isnan(interval([0.5]).half)
     assert math.isnan(interval([math.nan]).mean)
 
 
@@ -124,6 +130,27 @@ def test_a_gain_is_between_twins() -> None:
     assert number(OWN, "fvu")(seen) == {"a": 0.4, "b": 0.5}
 
 
+def test_where_nothing_could_be_higher_no_gain_is_observed() -> None:
+    recovered = gain(OWN, "recovery_enc", "anchored", floor=0.0)
+    flat: predictions.Seen = {(OWN, "a", twin): {"recovery_enc": 0.0} for twin in ("", "anchored")}
+    assert recovered(flat) == {}
+    assert recovered({**flat, (OWN, "a", "anchored"): {"recovery_enc": 0.25}}) == {"a": 0.25}
+    assert recovered({**flat, (OWN, "a", ""): {"recovery_enc": 0.25}}) == {"a": -0.25}
+    found = finding(next(p for p in PREDICTIONS if p.name == "anchor-recovery"), [flat, flat])
+    assert found.verdict == OPEN
+
+
+def test_a_bound_that_nothing_can_miss_tells_nothing() -> None:
+    silent = WorldSpec(n_features=8, dims=(8, 8), rate=1 / 8)
+    for rate, tells in ((1 / 8, False), (1 / 2, False), (1 / 32, True)):
+        task = task_of("smoke", OWN, Point(), 0)
+        spec = replace(task.spec, world=replace(silent, rate=rate))
+        zero = true_dictionary(World(spec.world, 0)).float()
+        zero.W_dec.zero_()
+        ratio = of_loss(zero, replace(task, spec=spec))["bound_ratio"]
+        assert math.isnan(ratio) != tells, "a zero dictionary keeps the bound from 1-S = 1/n on"
+
+
 def test_discordance_compares_within_a_pairing() -> None:
     seen = dict(seen_of(a=0.1, b=0.2, c=0.3))
     assert discordance(seen) == {"all": 0.0}
@@ -147,48 +174,78 @@ def test_a_finding_is_over_seeds_of_means_over_methods() -> None:
     assert finding(prediction, [{}, {}]).verdict == OPEN
 
 
-def made_up(escape: float) -> list[Outcome]:
-    """Outcomes of one method at every point of the smoke plan; everything but escape and the losses is a constant."""
-    names = ("matched_dec", "mip_enc", "recovery_enc", "fvu", "absorption", "loss", "approximate", "bound_ratio", "difference",
-             "fall", "fall_scale", "true_ratio", "hit_dual", "hit_direction", "hit_row", "dropped")  # fmt: skip
+def made_up(escape: float) -> list[Record]:
+    """Records of one method at every point of the smoke plan; everything but escape and the losses is a constant."""
+    names = (
+        "bound_ratio",
+        "difference",
+        "fall",
+        "fall_scale",
+        "true_ratio",
+        "hit_dual",
+        "hit_direction",
+        "hit_row",
+        "dropped",
+    )
     theory = {"bent": 0.25, "interference": 0.3, "bound": 0.1, "minimum_fall": 0.0}
-    trained = dict.fromkeys(names, 0.5) | {"escape": escape}
-    found = [
-        Outcome(
-            cell, theory if cell.method == THEORY else trained | {"loss": float(place), "approximate": float(place)}
+    scores = dict.fromkeys(("matched_dec", "mip_enc", "recovery_dec", "recovery_enc", "fvu", "absorption"), 0.5)
+    asked, source = blocks("smoke", 2, ["topk_sae"]), provenance_of("cpu")
+    cells = [cell for b in asked for cell in plan_seeds("smoke", b.tasks, b.methods, b.seeds, source)]
+    where, found = places("smoke"), []
+    for place, cell in enumerate(cells):
+        kind, point = where[cell.task]
+        seen = dict.fromkeys(names, 0.5) | {"loss": float(place), "approximate": float(place)}
+        crowded = kind == ROTATED and point.bend > 0 and cell.seed > 0
+        found.append(
+            Record(
+                task=cell.task,
+                family=cell.family,
+                suite="smoke",
+                seed=cell.seed,
+                task_hash="t",
+                world_hash="w",
+                method=cell.method,
+                pair=cell.pair,
+                kind=cell.kind,
+                source_hash="s",
+                status="skipped" if crowded else "ok",
+                reason="too crowded | 5" if crowded else None,
+                scores={} if crowded else scores | {"escape": escape},
+                measures={"falsify": Measures(source_hash="m", values=theory if cell.method == THEORY else seen)},
+                provenance=source,
+                timing=Timing(seconds=1.0, finished="2026-01-01T00:00:00+00:00"),
+            )
         )
-        for place, cell in enumerate(cells_of("smoke", 2, ["topk_sae"]))
-    ]
-    return [
-        replace(o, numbers=None, reason="too crowded | 5")
-        if o.cell.kind == ROTATED and o.cell.point.bend and o.cell.seed
-        else o
-        for o in found
-    ]
+    return found
+
+
+def results(escape: float) -> dict[str, Result]:
+    return {result.prediction.name: result for result in results_of("smoke", outcomes_of("smoke", made_up(escape)))}
 
 
 def test_the_page_holds_what_was_seen(tmp_path: Path) -> None:
-    stays, leaves = results_of("smoke", made_up(0.0)), write_page("smoke", 2, made_up(0.5), tmp_path / "page.md")
-    by_name = [{r.prediction.name: r for r in results} for results in (stays, leaves)]
-    assert [results["polysemantic"].base.verdict for results in by_name] == [HOLDS, FAILS]
-    assert by_name[0]["polysemantic"].stops_bend == "all tested, to 0.5"
-    assert by_name[0]["rotated"].stops_bend == "0; at 0.5: cannot tell"  # one seed alone gives no interval
+    stays, leaves = results(0.0), results(0.5)
+    shown = write(made_up(0.5), "smoke", tmp_path / "page.md")
+    assert [found["polysemantic"].base.verdict for found in (stays, leaves)] == [HOLDS, FAILS]
+    assert stays["polysemantic"].stops_bend == "all tested, to 0.5"
+    assert stays["rotated"].stops_bend == "0; at 0.5: cannot tell"  # one seed alone gives no interval
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert (tmp_path / "figures" / "page.png").stat().st_size > 10_000
     for prediction in PREDICTIONS:
         assert f"## {prediction.title}\n" in text
-    assert "| 0.5 | 0.5 (one seed) | cannot tell |" in section(by_name[1]["rotated"])
+        assert prediction.title in shown
+    assert re.search(r"\| 0\.5 +\| 0\.5 \(one seed\) \| +cannot tell \|", section(leaves["rotated"]))
     assert "rotated, 1 cells" in text
     assert "too crowded" in text
-    rows = summary(leaves).splitlines()[2:]
-    assert len(rows) == len(PREDICTIONS)
-    assert page("smoke", 2, made_up(0.5), leaves, "figures/page.png") == text, "the same outcomes give the same page"
+    assert len(summary([*leaves.values()]).splitlines()[2:]) == len(PREDICTIONS)
+    outcomes = outcomes_of("smoke", made_up(0.5))
+    assert page("smoke", outcomes, [*leaves.values()], "figures/page.png") == text, (
+        "the same records give the same page"
+    )
 
 
 def test_a_refuted_prediction_reads_as_a_confirmed_one() -> None:
-    held, refuted = (
-        {r.prediction.name: r for r in results_of("smoke", made_up(escape))}["polysemantic"] for escape in (0.0, 0.5)
-    )
+    held, refuted = (results(escape)["polysemantic"] for escape in (0.0, 0.5))
     first, second = section(held).splitlines(), section(refuted).splitlines()
     assert len(first) == len(second)
     assert "**holds**" in section(held)
@@ -200,67 +257,54 @@ def test_names_of_predictions_are_unique() -> None:
 
 
 def test_one_axis_at_a_time() -> None:
-    base, rates, bends = points_of("quick")
-    assert base.rate == 1 / 125
-    assert [p.rate for p in rates] == sorted({p.rate for p in rates})
-    assert base in rates
-    assert all(p.bend == 0 for p in rates)
-    assert [p.bend for p in bends] == [0.0, 0.1, 0.25, 0.5, 1.0]
-    assert {p.rate for p in bends} == {base.rate}
-    assert task_of("quick", DEAD, bends[2], 0).spec.world.bend == 0.25
-    cells = cells_of("smoke", 1, ["topk_sae", "acs_sae"])
-    assert {c.twin for c in cells if c.method == "acs_sae"} == {""}, "what is no SDL has no twins"
-    assert {c.twin for c in cells if c.method == "topk_sae"} == {"", "anchored", "resample"}
+    plan = plan_of("quick")
+    assert plan.base_rate == 1 / 125
+    rates = [plan.rate(point) for point in plan.rates]
+    assert rates == sorted({0.25 / 125, 1 / 125, 3 / 125, 0.05, 0.2})
+    assert plan.base in plan.rates
+    assert all(point.bend == 0 for point in plan.rates)
+    assert [point.bend for point in plan.bends] == [0.0, 0.1, 0.25, 0.5, 1.0]
+    assert {point.rate for point in plan.bends} == {0.0}
+    asked = [method for block in blocks("smoke", 1, ["topk_sae", "acs_sae"]) for method in block.methods]
+    assert {name for name in asked if name.startswith("acs")} == {"acs_sae"}, "what is no SDL has no twins"
+    assert {"topk_sae", "topk_sae+anchored", "topk_sae+resample", THEORY} <= set(asked)
+
+
+def test_a_point_is_a_task_that_text_addresses() -> None:
+    task = task_of("quick", DEAD, Point(0.05, 0.25), 0)
+    assert task.name == "settling[dead,0.05,0.25]"
+    assert (task.spec.world.rate, task.spec.world.bend, task.spec.start) == (0.05, 0.25, DEAD)
+    assert task.spec.n_samples == 400 * task.spec.batch_size
+    assert task_of("quick", OWN, Point(), 0).name == "settling/own"
+    assert len(places("quick")) == len(plan_of("quick").points) * len(TWINS)
+
+
+def test_a_world_that_is_too_crowded_for_a_trap_is_a_skip_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crowded(*_: object) -> None:
+        raise LrbenchError("no room")
+
+    monkeypatch.setattr("lrbench.theory.traps.trap", crowded)
+    with pytest.raises(NotApplicable, match="no room"):
+        task_of("smoke", DEAD, Point(), 0).view("autoencoder")
 
 
 @pytest.mark.parametrize("predicted", [True, False])
 def test_the_child_that_goes_first_is_found(predicted: bool) -> None:
-    task = task_of("smoke", HIERARCHY, Point(1 / 42), 0)
+    task = task_of("smoke", HIERARCHY, Point(), 0)
     truth = true_dictionary(task.world).float()
     children, directions = task.world.spec.children, task.world.directions[0]
     for parent, own in children.items():
         nearness = directions[own] @ directions[parent]
         dropped = own[int(nearness.argmin() if predicted else nearness.argmax())]
         truth.W_enc[parent] -= 3.0 * directions[dropped]
-    seen = outcome.of_parents(truth, task)
+    seen = of_parents(truth, task)
     assert seen["dropped"] == len([parent for parent in children if parent in task.scored.tolist()])
     assert (seen["hit_direction"], seen["hit_row"]) == (float(predicted), 1.0)
 
 
 def test_where_no_child_goes_first_there_is_nothing_to_hit() -> None:
-    task = task_of("smoke", HIERARCHY, Point(1 / 42), 0)
+    task = task_of("smoke", HIERARCHY, Point(), 0)
     truth = true_dictionary(task.world).float()  # fires for its feature whatever else is active
-    seen = outcome.of_parents(truth, task)
+    seen = of_parents(truth, task)
     assert seen["dropped"] == 0
     assert math.isnan(seen["hit_dual"])
-
-
-@pytest.mark.parametrize(("seeds", "workers"), [(0, 1), (1, 0)])
-def test_numbers_below_one_are_refused(seeds: int, workers: int) -> None:
-    with pytest.raises(LrbenchError, match="expected at least 1"):
-        check_arguments("smoke", seeds, workers)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """A worker's number of threads: the last digit of a sum depends on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_a_small_run_of_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = points_of("smoke")[0]
-    monkeypatch.setattr("lrbench.falsify.run.cells_of", lambda suite, seeds, methods: [
-        cell for cell in worlds.cells_of(suite, seeds, methods) if cell.point == base or cell.kind == OWN
-    ])  # fmt: skip
-    outcomes = train("smoke", seeds=1, workers=1, methods=["topk_sae"])
-    assert [o.reason for o in outcomes if o.numbers is None] == []
-    results = write_page("smoke", 1, outcomes, tmp_path / "falsification.md")
-    assert all(math.isfinite(r.base.seen.mean) for r in results if not r.prediction.name.startswith("first"))
-    assert {r.base.verdict for r in results} == {OPEN}, "one seed decides nothing"
-    cell = Cell("smoke", OWN, base, 0, "topk_sae")
-    seen = next(o.numbers for o in outcomes if o.cell == cell)
-    assert outcome.run_cell(cell) == pytest.approx(seen, rel=0, abs=0, nan_ok=True), "the same cell, the same numbers"

@@ -13,7 +13,7 @@ from typing import Protocol
 from lrbench.catalogue.methods import methods_for, select_methods
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
-from lrbench.record import Record
+from lrbench.record import Provenance, Record
 from lrbench.running.cell import Cell, make_record
 from lrbench.running.pool import Event, Failed, Finished, Started, run_jobs
 from lrbench.running.provenance import provenance_of
@@ -83,15 +83,14 @@ def plan(
     count = get_suite(suite).seeds if seeds is None else seeds
     if count < 1:
         raise LrbenchError(f"seeds={count}: expected at least 1")
-    return plan_seeds(suite, tasks, methods, range(count), device)
+    return plan_seeds(suite, tasks, methods, range(count), provenance_of(device))
 
 
 def plan_seeds(
-    suite: str, tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], device: str = "cpu"
+    suite: str, tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], provenance: Provenance
 ) -> list[Cell]:
     """All cells with the given seeds, see `plan`."""
     task_infos, named = select_tasks(suite, tasks), select_methods(methods) if methods else None
-    provenance = provenance_of(device)
     cells = []
     for info in task_infos:
         asked = methods_for(info.kinds, info.twins) if named is None else named

@@ -10,6 +10,7 @@ from lrbench.catalogue.studies import StudyInfo, hash_of_measure, load_study
 from lrbench.errors import LrbenchError
 from lrbench.record import Record
 from lrbench.running.cell import Cell
+from lrbench.running.provenance import provenance_of
 from lrbench.running.runner import plan_seeds
 from lrbench.store import Store, read_packed
 from lrbench.task import get_suite
@@ -36,11 +37,12 @@ def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[C
     if seeds is not None and seeds < 1:
         raise LrbenchError(f"seeds={seeds}: expected at least 1")
     study = load_study(info.source)
-    asked = {"study": info.name, "study_source": info.source, "measure_hash": hash_of_measure(study)}
+    measure_hash, provenance = hash_of_measure(study), provenance_of("cpu")
     cells: dict[tuple[str, str, int], Cell] = {}
     for block in study.plan(suite, seeds):
-        for cell in plan_seeds(suite, block.tasks, block.methods, block.seeds):
-            cells.setdefault(cell.key, replace(cell, **asked))
+        for cell in plan_seeds(suite, block.tasks, block.methods, block.seeds, provenance):
+            asked = replace(cell, study=info.name, study_source=info.source, measure_hash=measure_hash)
+            cells.setdefault(cell.key, asked)
     return list(cells.values())
 
 

@@ -1,0 +1,82 @@
+"""How far two runs of the same thing differ: the noise that `lrbench compare` has to tell from a change.
+
+Two sorts, task by task. "training": trainings on one world that differ in their seed; this is what may differ between two records that
+`lrbench compare` pairs. "seeds": the suite's own records, whose seeds differ in their worlds too; a harsher noise than any pair has.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from lrbench.pages.markdown import table
+from lrbench.pages.terminal import as_text
+from lrbench.record import Record
+from lrbench.study import Block, Study, Trained
+from lrbench.task import get_suite
+
+METRICS = ("headline", "f1", "fvu")
+SORTS = ("training", "seeds")
+TRAININGS = 4
+Scores = dict[str, dict[str, list[float]]]  # metric → task → scores
+
+
+def plan(suite: str, seeds: int | None) -> list[Block]:
+    """Return the suite itself: its records serve as they are, the world of seed 0 is trained on again."""
+    return [Block((), (), range(get_suite(suite).seeds if seeds is None else seeds))]
+
+
+def measure(trained: Trained) -> dict[str, float]:
+    """Return the scores of more trainings on the world of seed 0, as ``headline 1`` and so on."""
+    import lrbench
+
+    found: dict[str, float] = {}
+    for seed in range(1, TRAININGS) if trained.seed == 0 else ():
+        scores = lrbench.score(trained.method.fit(trained.task.view(trained.method.pair), seed=seed), trained.task)
+        found |= {f"{name} {seed}": scores[name] for name in METRICS}
+    return found
+
+
+def noise_of(records: Sequence[Record]) -> dict[str, dict[str, Scores]]:
+    """Return method → sort of noise → metric → task → scores, as far as they are known."""
+    found: dict[str, dict[str, Scores]] = {}
+    for record in records:
+        if record.status != "ok":
+            continue
+        own = found.setdefault(record.method, {sort: defaultdict(lambda: defaultdict(list)) for sort in SORTS})
+        again = record.measures["noise"].values
+        for name in METRICS:
+            scores = [record.scores[name]]
+            own["seeds"][name][record.task] += [score for score in scores if score is not None]
+            if again:
+                scores += [again[f"{name} {seed}"] for seed in range(1, TRAININGS)]
+                own["training"][name][record.task] += [score for score in scores if score is not None]
+    return found
+
+
+def write(records: Sequence[Record], suite: str, path: Path) -> str:
+    """Write the mean standard deviation per method and metric, and return it for the terminal."""
+    heads = ["method", *(f"{name}, {sort}" for name in METRICS for sort in SORTS)]
+    rows = []
+    for method, sorts in sorted(noise_of(records).items()):
+        columns = [sorts[sort][name] for name in METRICS for sort in SORTS]
+        rows.append([method, *(_spread([*tasks.values()]) for tasks in columns)])
+    page = f"""# How far two runs of the same thing differ
+
+Written by `lrbench study noise --suite {suite}` from records: standard deviations, mean over tasks. *Training*: {TRAININGS} trainings on one
+world that differ in their seed. *Seeds*: the suite's own seeds, which differ in their worlds too. [compare.md](compare.md) says what
+`lrbench compare` makes of it.
+
+"""
+    path.write_text(page + table(heads, rows, left=1), encoding="utf-8")
+    return as_text([heads, *rows])
+
+
+def _spread(tasks: Sequence[Sequence[float]]) -> str:
+    known = [stdev(values) for values in tasks if len(values) > 1]
+    return f"{mean(known):.4f}" if known else "one seed"
+
+
+STUDY = Study(plan=plan, write=write, measure=measure)

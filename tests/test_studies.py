@@ -1,0 +1,211 @@
+"""Studies: found by name or path, run through the one runner, killed and started again, and their pages written from records alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lrbench import LrbenchError
+from lrbench.catalogue.studies import find_study, load_study, study_catalogue
+from lrbench.cli import main
+from lrbench.record import Record
+from lrbench.running.study_run import study_cells
+from lrbench.store import Store, read_packed, write_packed
+
+STUDY = '''
+"""Crowding: how much of the truth a wider code finds."""
+
+from lrbench.study import Block, Study
+
+
+def plan(suite, seeds):
+    tasks = [f"superposition[{ratio}]" for ratio in (1.2, 1.45)]
+    return [Block(tasks, ["pca[samples=256|512]", "random", "truth"], range(seeds or 2))]
+
+
+def measure(trained):
+    norms = trained.dictionary.W_enc.norm(dim=1)
+    return {"longest": float(norms.max()), "seed": float(trained.seed), "nothing": float("nan")}
+
+
+def write(records, suite, path):
+    lines = [f"{r.task} {r.method} {r.seed}: {r.scores['headline']}, {r.measures['crowding'].values}" for r in records]
+    path.write_text("\\n".join(lines) + "\\n", encoding="utf-8")
+    return f"{len(records)} records"
+
+
+STUDY = Study(plan=plan, write=write, measure=measure)
+'''
+CELLS = 16
+
+
+@pytest.fixture
+def crowding(tmp_path: Path) -> Path:
+    path = tmp_path / "crowding.py"
+    path.write_text(STUDY, encoding="utf-8")
+    return path
+
+
+def command(study: Path | str, out: Path, *more: str) -> list[str]:
+    return ["study", str(study), "--suite", "smoke", "--out", str(out), *more]
+
+
+def contents(folder: Path) -> list[dict[str, object]]:
+    records, problems = Store(folder).read()
+    assert problems == []
+    return [record.content() for record in records]
+
+
+def test_the_catalogue_names_its_studies(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [info.name for info in study_catalogue()]
+    assert names == ["engine_quality", "falsify", "noise", "sweep"]
+    assert main(["list", "studies"]) == 0
+    shown = capsys.readouterr().out
+    assert all(info.name in shown and info.summary in shown for info in study_catalogue())
+    assert main(["list", "studies", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == names
+
+
+@pytest.mark.parametrize("name", ["engine_quality", "falsify", "noise", "sweep"])
+def test_every_study_plans_cells_that_exist_once(name: str) -> None:
+    cells = study_cells(find_study(name), "smoke", 1)
+    assert len({cell.key for cell in cells}) == len(cells) > 0
+    assert {cell.study for cell in cells} == {name}
+
+
+def test_a_study_that_is_killed_goes_on_and_loses_nothing(
+    crowding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm, torn, rng = tmp_path / "calm", tmp_path / "torn", random.Random(0)
+    assert main(command(crowding, calm, "--workers", "1", "--device", "cpu")) == 0
+    arguments = [sys.executable, "-m", "lrbench.cli", *command(crowding, torn, "--workers", "1", "--device", "cpu")]
+    for _ in range(3):
+        run = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(rng.uniform(1.0, 5.0))
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    before = {path: path.stat().st_mtime_ns for path in torn.rglob("*.json")}
+    assert main(command(crowding, torn, "--workers", "1", "--device", "cpu")) == 0
+    assert all(path.stat().st_mtime_ns == changed for path, changed in before.items()), "a stored cell ran twice"
+    assert contents(torn) == contents(calm)
+    assert len(contents(calm)) == CELLS
+    page = (calm / "crowding-smoke.md").read_bytes()
+    assert (torn / "crowding-smoke.md").read_bytes() == page
+    capsys.readouterr()
+    assert main(command(crowding, calm)) == 0
+    assert f"{CELLS} were stored already, 0 ran" in capsys.readouterr().out
+    for _ in range(2):
+        (calm / "crowding-smoke.md").unlink()
+        assert main(command(crowding, calm, "--from-records")) == 0
+        assert (calm / "crowding-smoke.md").read_bytes() == page
+
+
+def test_committed_records_make_the_page_in_a_fresh_clone(
+    crowding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    assert main(command(crowding, fresh, "--from-records")) == 2
+    assert "no record of the study crowding" in capsys.readouterr().err
+    assert main(command(crowding, out, "--seeds", "1", "--pack", "--device", "cpu")) == 0
+    packed = tmp_path / "records" / "crowding-smoke.jsonl.gz"
+    assert {record.key: record for record in read_packed(packed)} == {r.key: r for r in Store(out).read()[0]}
+    again = tmp_path / "again.jsonl.gz"
+    write_packed(again, read_packed(packed))
+    assert again.read_bytes() == packed.read_bytes()
+    assert main(command(crowding, fresh, "--seeds", "1", "--from-records")) == 0
+    assert (fresh / "crowding-smoke.md").read_bytes() == (out / "crowding-smoke.md").read_bytes()
+    capsys.readouterr()
+    assert main(command(crowding, fresh, "--from-records")) == 0
+    assert f"{CELLS // 2} of {CELLS} cells have no record in {packed}" in capsys.readouterr().err
+
+
+def test_what_is_measured_is_part_of_what_is_done(crowding: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = [
+        "run",
+        "--suite",
+        "smoke",
+        "--task",
+        "superposition[1.2]",
+        "--method",
+        "truth",
+        "--seeds",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    assert main([*run, "--out", str(out)]) == 0
+    key = ("superposition[1.2]", "truth", 1)
+    assert Store(out).find("smoke", key).measures == {}  # type: ignore[union-attr]
+    assert main(command(crowding, out, "--device", "cpu")) == 0
+    found = {record.key: record for record in Store(out).read()[0]}
+    assert found[key].measures["crowding"].values["seed"] == 1.0
+    assert found[key].measures["crowding"].values["nothing"] is None
+    assert found[key].study is None, "a run had asked for this cell before"
+    assert found["superposition[1.45]", "truth", 1].study == "crowding"
+    cell = next(cell for cell in study_cells(find_study(str(crowding)), "smoke") if cell.key == key)
+    assert cell.done_by(found[key])
+    crowding.write_text(STUDY.replace("norms.max()", "norms.min()"), encoding="utf-8")
+    (changed,) = [cell for cell in study_cells(find_study(str(crowding)), "smoke") if cell.key == key]
+    assert not changed.done_by(found[key]), "another measure asks again"
+
+
+def test_a_run_makes_a_cell_of_a_study_its_own_without_running_it(
+    crowding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(command(crowding, out, "--seeds", "1", "--device", "cpu")) == 0
+    run = ["run", "--suite", "smoke", "--task", "superposition[1.2]", "--method", "truth", "--device", "cpu"]
+    capsys.readouterr()
+    assert main([*run, "--out", str(out)]) == 0
+    assert "1 were stored already, 0 ran" in capsys.readouterr().out
+    record = Store(out).find("smoke", ("superposition[1.2]", "truth", 0))
+    assert isinstance(record, Record)
+    assert (record.study, [*record.measures]) == (None, ["crowding"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "falsfy"], "unknown study 'falsfy': did you mean falsify"),
+        (["study", "nowhere.py"], "cannot be read"),
+        (["study", "falsify", "--suite", "smok"], "unknown suite 'smok'"),
+        (["study", "falsify", "--seeds", "0"], "seeds=0: expected at least 1"),
+        (["falsify", "--out", "page.md"], "is the folder of the records, --page names the page"),
+        (["study", "falsify", "--suite", "smoke", "--workers", "0"], "workers=0: expected"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_without_a_study_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "empty.py"
+    path.write_text("STUDY = 3\n", encoding="utf-8")
+    with pytest.raises(LrbenchError, match=r"expected STUDY = an lrbench\.study\.Study, found int"):
+        load_study(str(path))
+
+
+def test_packed_records_that_are_damaged_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(b"no gzip")
+    with pytest.raises(LrbenchError, match=r"x\.jsonl\.gz: is no readable file of records"):
+        read_packed(path)
