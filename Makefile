@@ -1,6 +1,6 @@
 # make bench   the quick suite and its leaderboard, in minutes; a second call runs nothing again
 # make traps   training that starts in the minima of the theory: a section of the same page, in minutes
-# make falsify the theory's predictions against trained dictionaries: docs/falsification.md, in minutes
+# make falsify the study of the theory's predictions: docs/falsification.md, in minutes; a second call runs nothing again
 # make test    the test suite, with the type checker and the linter
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,7 +21,7 @@ traps: $(VENV)/.bench-installed
 	$(BIN)/lrbench leaderboard results --output leaderboard/LEADERBOARD.md && exit $$code
 
 falsify: $(VENV)/.bench-installed
-	@$(BIN)/lrbench falsify --suite quick --out docs/falsification.md
+	@$(BIN)/lrbench study falsify --suite quick --out results --page docs/falsification.md
 
 test: $(VENV)/.test-installed
 	@$(BIN)/python -m pytest

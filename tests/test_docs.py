@@ -5,16 +5,24 @@ from __future__ import annotations
 import functools
 import math
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 import lrbench
-from lrbench.catalogue.methods import load_method, method_catalogue, methods_for
+from lrbench.catalogue.files import import_file
+from lrbench.catalogue.methods import load_method, method_catalogue, methods_for, select_methods
+from lrbench.catalogue.studies import study_catalogue
 from lrbench.catalogue.tasks import families, load_task, select_tasks
+from lrbench.cli import app
 from lrbench.metric_table import Metric
+from lrbench.plugin import OPTIONS
 from lrbench.running.cell import run_cell
 from lrbench.running.runner import plan
 from lrbench.scoring.metrics import floor_score
@@ -26,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 METHODS = [info for info in method_catalogue() if not info.twin]
 LOOP = {info.name.split("+")[0] for info in method_catalogue() if info.twin}  # of the one training loop
+ROOMS = import_file(ROOT / "tests" / "test_floor_plan.py").ROOMS
 SHARED = {"lr", "batch_size", "resample"}  # of the loop, described once for all
 
 
@@ -38,6 +47,12 @@ def rows(page: str, first: str) -> list[list[str]]:
 
 def named(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
+
+
+def addresses() -> list[str]:
+    """The first cell of every row of docs/studies.md's table of addresses."""
+    text = (ROOT / "docs/studies.md").read_text(encoding="utf-8").replace("\\|", "|")
+    return re.findall(r"^\| `([^`]+\][^`]*)` \|", text, re.MULTILINE)
 
 
 def python_blocks(page: str) -> list[str]:
@@ -90,7 +105,14 @@ def test_family_is_described(name: str) -> None:
     assert named(row[2]) == list(family.levels)
     for suite, cell in (("smoke", row[3]), ("quick", row[4])):
         assert named(cell) == [level for level in family.levels if family.in_suite(level, suite)]
-    assert all(family.in_suite(level, "standard") for level in family.levels)
+    in_standard = [level for level in family.levels if family.in_suite(level, "standard")]
+    assert in_standard == ([] if name == "settling" else list(family.levels))
+
+
+def test_no_family_stands_apart_from_the_table() -> None:
+    text = (ROOT / "docs/worlds.md").read_text(encoding="utf-8")
+    (table,) = (block for block in text.split("\n\n") if block.startswith("| family |"))
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(families())
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -113,7 +135,9 @@ def test_where_extreme_sparsity_holds() -> None:
         }
         for suite in SUITES
     }
-    assert holds == {"smoke": {"sparsity/0.005", "sparsity/0.01"}, "quick": {"sparsity/0.005"}, "standard": set()}
+    settling = {f"settling/{level}" for level in families()["settling"].levels if "hierarchy" not in level}
+    sparse = {"smoke": {"sparsity/0.005", "sparsity/0.01"}, "quick": {"sparsity/0.005"}, "standard": set()}
+    assert holds == {suite: levels | settling for suite, levels in sparse.items()}
     default = {suite: {info.name for info in select_tasks(suite)} for suite in SUITES}
     assert all(not holds[suite] & default[suite] for suite in SUITES)
 
@@ -229,3 +253,80 @@ def test_the_readme_shows_every_method() -> None:
     table = text.partition("<!-- excerpt:start -->")[2].partition("<!-- excerpt:end -->")[0]
     shown = re.findall(r"`([a-z_]+(?:\+[a-z]+)?)`", table)
     assert sorted(shown) == sorted(info.name for info in methods_for())
+
+
+def where_things_are() -> set[str]:
+    """The files and folders that CONTRIBUTING.md's table names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Where things are\n")[2].partition("\n## ")[0]
+    table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    return {name for name in named(table) if "/" in name}
+
+
+def test_everything_has_a_place_that_contributing_names() -> None:
+    committed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    folders = {f"{path.split('/')[0]}/" for path in committed if "/" in path} - {"lrbench/"}
+    rooms = {"leaderboard/" if room == "leaderboard" else f"lrbench/{room}/" for room in ROOMS}
+    files = {f"lrbench/{path.name}" for path in (ROOT / "lrbench").glob("*.py") if path.name != "__init__.py"}
+    assert where_things_are() == folders | rooms | files
+
+
+@pytest.mark.parametrize("path", sorted(where_things_are()))
+def test_what_contributing_names_exists(path: str) -> None:
+    assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).is_file()
+
+
+def shell_lines(page: Path) -> Iterator[list[str]]:
+    """Every call of lrbench in the page's shell examples, split into words."""
+    for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            for call in re.split(r"&&|\|\||;", line.partition(" #")[0]):
+                words = shlex.split(call)
+                if words[:1] == ["lrbench"] and " [--" not in call:  # a synopsis shows what may be left out
+                    yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_the_pages_are_commands(page: Path) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for words in shell_lines(page):
+        assert words[0] in commands, f"{page.name}: lrbench has no command {words[0]!r}"
+        commands[words[0]].make_context(words[0], words[1:])  # raises for an option that is not there
+
+
+def test_options_of_pytest_are_described() -> None:
+    text = (ROOT / "docs/pytest.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `--lrbench-(\w+) ", text, re.MULTILINE)) == set(OPTIONS)
+
+
+def test_studies_are_described() -> None:
+    table = (ROOT / "docs/studies.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == [info.name for info in study_catalogue()]
+
+
+def test_the_study_of_the_page_runs_goes_on_and_is_written_again(tmp_path: Path) -> None:
+    (text,) = python_blocks("docs/studies.md")
+    (tmp_path / text.split("\n")[0].removeprefix("# ")).write_text(text, encoding="utf-8")
+
+    def study(*options: str) -> str:
+        command = [sys.executable, "-m", "lrbench.cli", "study", "crowding.py", "--suite", "smoke", "--seeds", "1"]
+        done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "4 cells in out: 0 were stored already, 4 ran" in study("--out", "out", "--pack")
+    page = (tmp_path / "out" / "crowding-smoke.md").read_bytes()
+    assert page.count(b"score and encoder row [[") == 4
+    assert "4 cells in out: 4 were stored already, 0 ran" in study("--out", "out")
+    study("--out", "out", "--from-records", "--page", "again.md")
+    study("--out", "none", "--from-records", "--page", "packed.md")
+    assert (tmp_path / "again.md").read_bytes() == (tmp_path / "packed.md").read_bytes() == page
+
+
+@pytest.mark.parametrize("address", [address for address in addresses() if ".py" not in address], ids=str)
+def test_addresses_of_the_page_are_read(address: str) -> None:
+    methods = address.partition("[")[0] in {info.name for info in METHODS}
+    found = select_methods([address]) if methods else select_tasks("smoke", [address])
+    assert len(found) == address.count("|") + 1
+    if "|" not in address:
+        assert [info.name for info in found] == [address]

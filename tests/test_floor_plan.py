@@ -54,7 +54,7 @@ ROOMS = {
     "running": ("worker", "guard", "provenance", "cell", "preload", "pool", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),
-    "studies": ("falsify",),
+    "studies": ("engine_quality", "falsify", "noise", "sweep"),
     "cli": ("app", "options", "listing", "methods", "results", "run", "__init__", "__main__"),
     "leaderboard": ("compile", "traps", "paired", "compare", "compare_source", "render", "compare_report", "figures", "__init__"),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from types import ModuleType
 from lrbench.errors import LrbenchError, UnknownName
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def modules(package: str) -> dict[str, Path]:
     """Return the modules of ``lrbench.tasks`` or ``lrbench.methods`` by name; private ones are left out."""
     return {path.stem: path for path in sorted(folder(package).glob("*.py")) if not path.stem.startswith("_")}
