@@ -35,7 +35,7 @@ from lrbench.theory import (
     zero_loss_without_recovery,
 )
 from lrbench.theory.certificate import classify
-from lrbench.theory.loss import codes, goals
+from lrbench.theory.loss import codes, targets_without_bias
 from lrbench.theory.pattern import faces_of, mask_of
 from lrbench.theory.report import _statements
 
@@ -81,7 +81,7 @@ def test_the_encoder_block_agrees_with_a_generic_solver(seed: int, sigma: Activa
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         w_enc = torch.from_numpy(flat).view(4, 4)
         z = (seen.inputs @ w_enc.T + shift[:-1]) * fires
-        left = goals(model, seen) - z @ model.W_dec
+        left = targets_without_bias(model, seen) - z @ model.W_dec
         slope = ((-2.0 * seen.weights.unsqueeze(1) * left @ model.W_dec.T) * fires).T @ seen.inputs
         return float(seen.weights @ left.pow(2).sum(1)) / scale, slope.flatten().numpy() / scale
 

@@ -26,7 +26,7 @@ from lrbench.scoring.metrics import score
 from lrbench.sdl import SDL
 from lrbench.task import Task
 from lrbench.theory import Isolated, certify, isolated
-from lrbench.theory.traps import read
+from lrbench.theory.traps import dictionary_with_codes
 
 TRAPS = ("polysemantic", "dead", "rotated", "absorbed")
 CONTROLS = {"own": ("polysemantic", "dead", "rotated"), "own-hierarchy": ("absorbed",)}
@@ -145,7 +145,7 @@ def test_what_cannot_be_built_is_said(load_task: Callable[..., Task]) -> None:
         replace(task, spec=replace(task.spec, n_latents=20)).view()
     seen = isolated(task.world)
     with pytest.raises(LrbenchError, match="read a foreign feature louder than their bias"):
-        read(torch.eye(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64), crowded(seen.inputs), "autoencoder")
+        dictionary_with_codes(torch.eye(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64), crowded(seen.inputs), "autoencoder")
 
 
 def crowded(rows: torch.Tensor) -> Isolated:

@@ -19,7 +19,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.structure import WorldSpec
 from lrbench.theory.blocks import minimise_decoder
-from lrbench.theory.loss import Isolated, codes, isolated, represented, seen_by
+from lrbench.theory.loss import Isolated, codes, isolated, representations, isolated_for
 from lrbench.theory.pattern import sets_of
 from lrbench.world import World
 
@@ -99,7 +99,7 @@ def situations(world: World, pair: str = "autoencoder") -> Isolated:
     Their weights are the rates times E[x² | x > 0]: how often d is active, whatever else is.
     """
     seen, spec = isolated(world, pair), world.spec
-    inputs, targets = represented(world, pair, lineages(spec))
+    inputs, targets = representations(world, pair, lineages(spec))
     second = spec.magnitude_min**2 + 2 * spec.magnitude_scale * (spec.magnitude_min + spec.magnitude_scale)
     weights = torch.tensor(spec.rates, dtype=torch.float64) * second
     return replace(seen, inputs=inputs, targets=targets, weights=weights)
@@ -107,7 +107,7 @@ def situations(world: World, pair: str = "autoencoder") -> Isolated:
 
 def situation_pattern(dictionary: Dictionary, world: World) -> list[set[int]]:
     """Return for every latent the features d in whose situation s_d it fires, at the mean magnitude."""
-    seen_by(dictionary, world)
+    isolated_for(dictionary, world)
     return sets_of(codes(dictionary, situations(world, dictionary.pair)) > 0)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lrbench.dictionary import Dictionary
-from lrbench.theory.loss import Isolated, codes, goals, seen_by
+from lrbench.theory.loss import Isolated, codes, targets_without_bias, isolated_for
 from lrbench.world import World
 
 RANK = 1e-10  # singular values below this share of the largest count as zero
@@ -28,9 +28,9 @@ def gradients(dictionary: Dictionary, world: World | Isolated) -> Gradients:
 
     With e_d = w_r^d − W_D z_d: ∂L̃/∂W_D^i = −2 Σ_d M_d z_di e_d and ∂L̃/∂w_E^i = −2 Σ_{d∈F_i} M_d ⟨e_d, W_D^i⟩ w_p^d.
     """
-    seen = seen_by(dictionary, world)
+    seen = isolated_for(dictionary, world)
     z, w_dec = codes(dictionary, seen), dictionary.W_dec.to("cpu", torch.float64)
-    pull = -2.0 * seen.weights.unsqueeze(1) * (goals(dictionary, seen) - z @ w_dec)
+    pull = -2.0 * seen.weights.unsqueeze(1) * (targets_without_bias(dictionary, seen) - z @ w_dec)
     return Gradients(((pull @ w_dec.T) * (z > 0)).T @ seen.inputs, z.T @ pull)
 
 

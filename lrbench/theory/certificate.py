@@ -19,7 +19,7 @@ from lrbench.theory.absorption import lineages, situations
 from lrbench.theory.blocks import gradients, minimise_decoder
 from lrbench.theory.constructions import true_dictionary_bound
 from lrbench.theory.encoder import EncoderMinimum, minimise_encoder, steps_to_border
-from lrbench.theory.loss import Isolated, Loss, codes, double, goals, loss_of, sampled_loss, seen_by
+from lrbench.theory.loss import Isolated, Loss, codes, in_float64, targets_without_bias, loss_of, sampled_loss, isolated_for
 from lrbench.theory.pattern import border_distance, scores, thresholds
 from lrbench.world import World
 
@@ -190,8 +190,8 @@ def certify(dictionary: Dictionary, world: World, n_samples: int = 4096) -> Cert
     LrbenchError
         When dimensions do not fit, the dictionary is not finite, or its activation is none of lrbench's.
     """
-    seen = seen_by(dictionary, world)
-    latents, targets = codes(dictionary, seen), goals(dictionary, seen)
+    seen = isolated_for(dictionary, world)
+    latents, targets = codes(dictionary, seen), targets_without_bias(dictionary, seen)
     fires = latents > 0
     loss = loss_of(latents, dictionary.W_dec.to(latents), targets, seen.weights)
     decoder = minimise_decoder(latents, targets, seen.weights)
@@ -286,7 +286,7 @@ def _absorbed(families: Bool[Tensor, "feature latent"], spec: WorldSpec) -> Bool
 
 def curvature(dictionary: Dictionary, seen: Isolated, segments: int = SEGMENTS) -> Curvature:
     """Return the smallest second differences of L̃ along random segments inside Ω_P, evaluated through the dictionary itself."""
-    model, targets = double(dictionary), goals(dictionary, seen)
+    model, targets = in_float64(dictionary), targets_without_bias(dictionary, seen)
     latents, z = codes(model, seen), scores(model, seen)
     level = thresholds(model, seen, z)
     limit = level if level is not None else int(model.activation.k)  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lrbench.dictionary import Dictionary
 from lrbench.theory.blocks import RANK
-from lrbench.theory.loss import Isolated, goals, seen_by
+from lrbench.theory.loss import Isolated, targets_without_bias, isolated_for
 from lrbench.theory.pattern import faces_of, scores, thresholds
 from lrbench.world import World
 
@@ -97,14 +97,14 @@ def minimise_encoder(
         comes from descent inside Ω_P and ``lower`` from giving every feature its own codes: Σ_d M_d times the squared distance of
         w_r^d to the span of the decoder rows that fire for it, 0 where they span everything.
     """
-    seen = seen_by(dictionary, world)
+    seen = isolated_for(dictionary, world)
     z = scores(dictionary, seen)
     level = thresholds(dictionary, seen, z)
     fires = z > level if level is not None else dictionary.activation(z) > 0
     w_enc, w_dec = (w.to("cpu", torch.float64) for w in (dictionary.W_enc, dictionary.W_dec))
     shift = dictionary.b_enc.to("cpu", torch.float64) / seen.magnitude
     limit = level if level is not None else int(dictionary.activation.k)  # type: ignore[attr-defined]
-    problem = _Problem(seen.inputs, goals(dictionary, seen), seen.weights, shift, w_enc, w_dec, fires, limit)
+    problem = _Problem(seen.inputs, targets_without_bias(dictionary, seen), seen.weights, shift, w_enc, w_dec, fires, limit)
     basis = _row_space(seen.inputs)
     # a silent row at 0 stands in nobody's way, unless its bias alone would win
     kept = fires.any(0) if level is not None else fires.any(0) | (shift > 0)

@@ -55,11 +55,11 @@ def isolated(world: World | Isolated, pair: str = "autoencoder") -> Isolated:
     """Return a world's features on their own for a pairing, in float64, unit rows at every site of a linear world."""
     if isinstance(world, Isolated):
         return world
-    inputs, targets = represented(world, pair)
+    inputs, targets = representations(world, pair)
     return Isolated(inputs, targets, feature_weights(world.spec), world.spec.mean_magnitude)
 
 
-def represented(
+def representations(
     world: World, pair: str, together: Bool[Tensor, "case feature"] | None = None
 ) -> tuple[Float[Tensor, "case d_in"], Float[Tensor, "case d_out"]]:
     """Return what every feature gives on its own, or what some give together, at the mean magnitude c and divided by c.
@@ -122,14 +122,14 @@ def _times_the_rest(alone: list[float], silent: list[float], unit: list[int]) ->
     return [value * before[own] * after[own + 1] for value, own in zip(alone, unit, strict=True)]
 
 
-def double(dictionary: Dictionary) -> Dictionary:
+def in_float64(dictionary: Dictionary) -> Dictionary:
     """Return a dictionary in float64 on the CPU: the theory's tolerances come from float64 arithmetic."""
     weights = (dictionary.W_enc, dictionary.b_enc, dictionary.W_dec, dictionary.b_dec)
     w_enc, b_enc, w_dec, b_dec = (weight.to("cpu", torch.float64) for weight in weights)
     return Dictionary(w_enc, b_enc, w_dec, b_dec, dictionary.activation, dictionary.pair)
 
 
-def seen_by(dictionary: Dictionary, world: World | Isolated) -> Isolated:
+def isolated_for(dictionary: Dictionary, world: World | Isolated) -> Isolated:
     """Return the features on their own as a dictionary's pair sees them.
 
     Raises
@@ -157,10 +157,10 @@ def codes(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature late
 
     A BatchTopK without a threshold takes the n features as its batch: its code of one depends on the others.
     """
-    return double(dictionary).encode(seen.magnitude * seen.inputs) / seen.magnitude
+    return in_float64(dictionary).encode(seen.magnitude * seen.inputs) / seen.magnitude
 
 
-def goals(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature d_out"]:
+def targets_without_bias(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature d_out"]:
     """Return w_r^d - b_dec / c: what latents times decoder rows have to give."""
     return seen.targets - dictionary.b_dec.to("cpu", torch.float64) / seen.magnitude
 
@@ -185,10 +185,10 @@ def approximate_loss(
     LrbenchError
         When the dimensions do not fit or the dictionary is not finite.
     """
-    seen = seen_by(dictionary, world)
+    seen = isolated_for(dictionary, world)
     seen = seen if weights is None else replace(seen, weights=weights.double())
     latents = codes(dictionary, seen)
-    return loss_of(latents, dictionary.W_dec.to(latents), goals(dictionary, seen), seen.weights)
+    return loss_of(latents, dictionary.W_dec.to(latents), targets_without_bias(dictionary, seen), seen.weights)
 
 
 def loss_of(
@@ -222,7 +222,7 @@ class Loss:
 
 def sampled_loss(dictionary: Dictionary, world: World, n_samples: int = 4096, stream: str = "theory") -> Loss:
     """Return a Monte-Carlo estimate of L = E‖x_r − W_D σ(W_E x_p)‖², the world's noise included."""
-    seen_by(dictionary, world)
+    isolated_for(dictionary, world)
     dictionary = dictionary.to("cpu")
     ends = pair_sites(dictionary.pair, len(world.directions))
     size = max(1, min(n_samples, CHUNK_ELEMENTS // dictionary.n_latents))
@@ -246,14 +246,14 @@ def exact_loss(dictionary: Dictionary, world: World) -> Loss:
         Unless features are independent, of one magnitude (``magnitude_scale=0``), without noise or bend and at most 16: then
         there are finitely many samples, each the sum of its features.
     """
-    spec, seen = world.spec, seen_by(dictionary, world)
+    spec, seen = world.spec, isolated_for(dictionary, world)
     finite = isinstance(spec.structure, Independent) and spec.magnitude_scale == spec.noise == spec.bend == 0
     if not finite or spec.n_features > MAX_EXACT:
         raise LrbenchError(
             f"exact_loss: {spec.n_features} {spec.structure.kind} features with magnitude_scale={spec.magnitude_scale}, "
             f"noise={spec.noise}, bend={spec.bend}; expected at most {MAX_EXACT} independent ones and 0, else use sampled_loss"
         )
-    model, rates = double(dictionary), torch.tensor(spec.rates, dtype=torch.float64)
+    model, rates = in_float64(dictionary), torch.tensor(spec.rates, dtype=torch.float64)
     mean = largest = 0.0
     for active in _supports(spec.n_features, max(1, CHUNK_ELEMENTS // dictionary.n_latents)):
         chance = torch.where(active, rates, 1.0 - rates).prod(1)

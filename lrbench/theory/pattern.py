@@ -18,7 +18,7 @@ from torch import Tensor
 from lrbench.activation import Activation, BatchTopK, JumpReLU, ReLU, TopK
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
-from lrbench.theory.loss import Isolated, codes, double, seen_by
+from lrbench.theory.loss import Isolated, codes, in_float64, isolated_for
 from lrbench.world import World
 
 LP_TOLERANCE = 1e-7  # HiGHS' own feasibility tolerance
@@ -26,7 +26,7 @@ LP_TOLERANCE = 1e-7  # HiGHS' own feasibility tolerance
 
 def activation_pattern(dictionary: Dictionary, world: World | Isolated) -> list[set[int]]:
     """Return F_i = {d : σ(W_E w_p^d)_i > 0} of every latent i (see `approximate_loss` for biases and thresholds)."""
-    seen = seen_by(dictionary, world)
+    seen = isolated_for(dictionary, world)
     return sets_of(codes(dictionary, seen) > 0)
 
 
@@ -47,7 +47,7 @@ def mask_of(pattern: list[set[int]], n_features: int) -> Bool[Tensor, "feature l
 
 def scores(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature latent"]:
     """Return z_di = ⟨w_E^i, w_p^d⟩ + b_i / c."""
-    model = double(dictionary)
+    model = in_float64(dictionary)
     return torch.addmm(model.b_enc / seen.magnitude, seen.inputs, model.W_enc.T)
 
 
@@ -82,7 +82,7 @@ def border_distance(dictionary: Dictionary, world: World | Isolated) -> float:
 
     A face z_di = θ_i is |z_di − θ_i| / ‖w_p^d‖ away; a face z_di = z_dj between two latents (z_di − z_dj) / (√2 ‖w_p^d‖).
     """
-    seen = seen_by(dictionary, world)
+    seen = isolated_for(dictionary, world)
     z, length = scores(dictionary, seen), seen.inputs.norm(dim=1)
     level = thresholds(dictionary, seen, z)
     if level is not None:
