@@ -36,7 +36,9 @@ def topk_codes(
     return Active(Selection(indices, ends, w_enc.shape[0]).where(keep), values[keep])
 
 
-def reconstruction_error(codes: Active, w_dec: Float[Tensor, "latent d_out"], target: Float[Tensor, "sample d_out"]) -> float:
+def reconstruction_error(
+    codes: Active, w_dec: Float[Tensor, "latent d_out"], target: Float[Tensor, "sample d_out"]
+) -> float:
     """Return the mean over samples of ‖t_s − t̂_s‖²."""
     return float((target - ops.decode(codes.chosen, codes.values, w_dec)).pow(2).sum(1).mean())
 

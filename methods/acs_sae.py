@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lrbench.activation import TopK
-from lrbench.alternate import reconstruction_error, topk_codes, refit_decoder, refit_encoder
+from lrbench.alternate import reconstruction_error, refit_decoder, refit_encoder, topk_codes
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
 from lrbench.rules import TopK as Rule

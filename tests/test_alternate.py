@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 import lrbench
-from lrbench.alternate import reconstruction_error, topk_codes, refit_decoder, refit_encoder
+from lrbench.alternate import reconstruction_error, refit_decoder, refit_encoder, topk_codes
 from lrbench.contract.subject import metered
 from lrbench.methods._pursuit import pursue
 from lrbench.seeds import generator
@@ -34,7 +34,9 @@ def test_the_decoder_block_is_least_squares(problem: dict[str, torch.Tensor]) ->
     codes = topk_codes(problem["w_enc"], torch.zeros(6).double(), problem["x"], 2)
     found = refit_decoder(codes, problem["w_dec"], problem["target"], 60)
     assert torch.allclose(found, torch.linalg.lstsq(codes.dense(), problem["target"]).solution, atol=1e-4)
-    assert reconstruction_error(codes, found, problem["target"]) < reconstruction_error(codes, problem["w_dec"], problem["target"])
+    assert reconstruction_error(codes, found, problem["target"]) < reconstruction_error(
+        codes, problem["w_dec"], problem["target"]
+    )
 
 
 def test_the_encoder_block_is_least_squares_within_the_pattern(problem: dict[str, torch.Tensor]) -> None:

@@ -145,7 +145,9 @@ def test_what_cannot_be_built_is_said(load_task: Callable[..., Task]) -> None:
         replace(task, spec=replace(task.spec, n_latents=20)).view()
     seen = isolated(task.world)
     with pytest.raises(LrbenchError, match="read a foreign feature louder than their bias"):
-        dictionary_with_codes(torch.eye(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64), crowded(seen.inputs), "autoencoder")
+        dictionary_with_codes(
+            torch.eye(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64), crowded(seen.inputs), "autoencoder"
+        )
 
 
 def crowded(rows: torch.Tensor) -> Isolated:

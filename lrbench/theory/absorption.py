@@ -19,7 +19,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.structure import WorldSpec
 from lrbench.theory.blocks import minimise_decoder
-from lrbench.theory.loss import Isolated, codes, isolated, representations, isolated_for
+from lrbench.theory.loss import Isolated, codes, isolated, isolated_for, representations
 from lrbench.theory.pattern import sets_of
 from lrbench.world import World
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lrbench.dictionary import Dictionary
-from lrbench.theory.loss import Isolated, codes, targets_without_bias, isolated_for
+from lrbench.theory.loss import Isolated, codes, isolated_for, targets_without_bias
 from lrbench.world import World
 
 RANK = 1e-10  # singular values below this share of the largest count as zero

@@ -18,9 +18,19 @@ from lrbench.structure import Independent, WorldSpec
 from lrbench.theory.absorption import lineages, situations
 from lrbench.theory.blocks import gradients, minimise_decoder
 from lrbench.theory.constructions import true_dictionary_bound
-from lrbench.theory.encoder import EncoderMinimum, minimise_encoder, steps_to_border
-from lrbench.theory.loss import Isolated, Loss, codes, in_float64, targets_without_bias, loss_of, sampled_loss, isolated_for
-from lrbench.theory.pattern import border_distance, scores, thresholds
+from lrbench.theory.encoder import EncoderMinimum, minimise_encoder
+from lrbench.theory.firing import firing_rule, scores
+from lrbench.theory.loss import (
+    Isolated,
+    Loss,
+    codes,
+    in_float64,
+    isolated_for,
+    loss_of,
+    sampled_loss,
+    targets_without_bias,
+)
+from lrbench.theory.pattern import border_distance
 from lrbench.world import World
 
 CLASSES = ("dead", "absorbed", "split", "monosemantic", "polysemantic")
@@ -288,8 +298,7 @@ def curvature(dictionary: Dictionary, seen: Isolated, segments: int = SEGMENTS) 
     """Return the smallest second differences of L̃ along random segments inside Ω_P, evaluated through the dictionary itself."""
     model, targets = in_float64(dictionary), targets_without_bias(dictionary, seen)
     latents, z = codes(model, seen), scores(model, seen)
-    level = thresholds(model, seen, z)
-    limit = level if level is not None else int(model.activation.k)  # type: ignore[attr-defined]
+    rule = firing_rule(model, seen, z)
     scale = float(seen.weights @ seen.targets.pow(2).sum(1)) or 1.0
     middle = loss_of(latents, model.W_dec, targets, seen.weights)
     found: dict[str, list[float]] = {"encoder": [], "decoder": []}
@@ -301,7 +310,7 @@ def curvature(dictionary: Dictionary, seen: Isolated, segments: int = SEGMENTS) 
         found["decoder"].append((sum(ends) - 2.0 * middle) / max(scale, *ends))
         move = torch.randn(model.W_enc.shape, generator=rng, dtype=torch.float64)
         change = seen.inputs @ move.T
-        reach = torch.minimum(*(steps_to_border(z, sign * change, latents > 0, limit) for sign in (1.0, -1.0)))
+        reach = torch.minimum(*(rule.steps_to_border(z, sign * change, latents > 0) for sign in (1.0, -1.0)))
         length = model.W_enc.norm(dim=1).clamp_min(1.0) / move.norm(dim=1)
         move *= torch.minimum(0.9 * reach, length).unsqueeze(1)
         ends = []
@@ -311,7 +320,7 @@ def curvature(dictionary: Dictionary, seen: Isolated, segments: int = SEGMENTS) 
             )
             ends.append(loss_of(codes(moved, seen), model.W_dec, targets, seen.weights))
         found["encoder"].append((sum(ends) - 2.0 * middle) / max(scale, *ends))
-    return Curvature(min(found["encoder"]), min(found["decoder"]), segments)
+    return Curvature(encoder=min(found["encoder"]), decoder=min(found["decoder"]), segments=segments)
 
 
 def _bound(dictionary: Dictionary, spec: WorldSpec, sampled: Loss, approximate: float) -> Bound:
