@@ -45,7 +45,7 @@ def test_a_spurious_minimum_has_no_gradient_and_a_loss(crowded: lrbench.World, p
 
 @pytest.mark.parametrize("size", [1e-4, 1e-2])
 def test_no_step_of_one_block_lowers_a_spurious_minimum(crowded: lrbench.World, size: float) -> None:
-    """10,000 random steps a block and size, those of W_E that stay in its region; Σ M_d is about 0.34."""
+    """10,000 random steps per block and size, those of W_E that stay in its region; Σ M_d is about 0.34."""
     found, seen = spurious_minimum(crowded, PARTITION, 64), isolated(crowded)
     latents = codes(found, seen)
     winners, level = latents.argmax(1), approximate_loss(found, crowded)

@@ -137,7 +137,7 @@ def test_3_4_zero_loss_is_exactly_a_perfect_reconstruction(seed: int) -> None:
 @settings(max_examples=10)
 @given(SEEDS)
 def test_3_4_fails_where_every_feature_has_a_latent_of_its_own(seed: int) -> None:
-    """One latent a feature leaves nothing undetermined: with any encoder of that pattern, zero loss is the truth on W_D's side."""
+    """One latent per feature leaves nothing undetermined: with any encoder of that pattern, zero loss is the truth on W_D's side."""
     truth, rng = world(seed, 8, 10, interference=0.8), torch.Generator().manual_seed(seed)
     seen, owner = isolated(truth), torch.randperm(8, generator=rng)
     pattern = [{int(feature)} for feature in owner]

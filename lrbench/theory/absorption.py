@@ -81,7 +81,8 @@ def absorb(
     dropped = family[int(ranked.indices[0])]
     largest = float((concepts @ concepts.T).fill_diagonal_(-1.0).max())
     shrunk = row * (2.0 * threshold / float(ranked.values[:2].sum()))
-    return Absorption(dropped, shrunk, 2.0 * threshold / (1.0 + largest) * concepts[dropped])
+    added = 2.0 * threshold / (1.0 + largest) * concepts[dropped]
+    return Absorption(dropped=dropped, row=shrunk, added=added)
 
 
 def lineages(spec: WorldSpec) -> Bool[Tensor, "feature feature"]:
@@ -100,8 +101,7 @@ def situations(world: World, pair: str = "autoencoder") -> Isolated:
     """
     seen, spec = isolated(world, pair), world.spec
     inputs, targets = representations(world, pair, lineages(spec))
-    second = spec.magnitude_min**2 + 2 * spec.magnitude_scale * (spec.magnitude_min + spec.magnitude_scale)
-    weights = torch.tensor(spec.rates, dtype=torch.float64) * second
+    weights = torch.tensor(spec.rates, dtype=torch.float64) * spec.mean_squared_magnitude
     return replace(seen, inputs=inputs, targets=targets, weights=weights)
 
 

@@ -31,7 +31,7 @@ def gradients(dictionary: Dictionary, world: World | Isolated) -> Gradients:
     seen = isolated_for(dictionary, world)
     z, w_dec = codes(dictionary, seen), dictionary.W_dec.to("cpu", torch.float64)
     pull = -2.0 * seen.weights.unsqueeze(1) * (targets_without_bias(dictionary, seen) - z @ w_dec)
-    return Gradients(((pull @ w_dec.T) * (z > 0)).T @ seen.inputs, z.T @ pull)
+    return Gradients(W_enc=((pull @ w_dec.T) * (z > 0)).T @ seen.inputs, W_dec=z.T @ pull)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,5 @@ def minimise_decoder(
         solved = vh.T @ (inverse * (u.T @ (q.T @ wanted))) if tall else q @ (u @ (inverse * (vh @ wanted)))
         w_dec[live] = solved
     left = targets - latents @ w_dec
-    return DecoderMinimum(
-        w_dec, float(weights @ left.pow(2).sum(1)), float((2.0 * latents.T @ (weights.unsqueeze(1) * left)).abs().max())
-    )
+    gradient = 2.0 * latents.T @ (weights.unsqueeze(1) * left)
+    return DecoderMinimum(W_dec=w_dec, loss=float(weights @ left.pow(2).sum(1)), gradient=float(gradient.abs().max()))

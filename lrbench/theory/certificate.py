@@ -34,7 +34,7 @@ from lrbench.theory.pattern import border_distance
 from lrbench.world import World
 
 CLASSES = ("dead", "absorbed", "split", "monosemantic", "polysemantic")
-SEGMENTS = 2  # random segments a block
+SEGMENTS = 2  # random segments per block
 ROUNDING = 1e-12  # of the loss scale: a second difference below minus this is no rounding
 ZERO = 1e-12  # a loss below this share of Σ M_d ‖w_r^d‖² is zero
 
@@ -84,7 +84,7 @@ class Curvature:
     encoder, decoder
         The smallest per block; convexity in one block says they are not negative.
     segments
-        Number of segments a block.
+        Number of segments per block.
     """
 
     encoder: float

@@ -235,14 +235,14 @@ def _check_partition(blocks: list[list[int]], n: int, n_latents: int | None) -> 
         raise LrbenchError("partition: every block is single, that is no polysemantic pattern; join two features")
     n_latents = len(blocks) if n_latents is None else n_latents
     if n_latents < len(blocks):
-        raise LrbenchError(f"n_latents={n_latents}: expected at least {len(blocks)}, one a block")
+        raise LrbenchError(f"n_latents={n_latents}: expected at least {len(blocks)}, one per block")
     return n_latents
 
 
 def _width(n_latents: int | None, n: int, statement: str) -> int:
     n_latents = n if n_latents is None else n_latents
     if n_latents < n:
-        raise LrbenchError(f"n_latents={n_latents}: statement {statement} needs at least n={n}, one a feature")
+        raise LrbenchError(f"n_latents={n_latents}: statement {statement} needs at least n={n}, one per feature")
     return n_latents
 
 

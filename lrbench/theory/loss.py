@@ -56,7 +56,8 @@ def isolated(world: World | Isolated, pair: str = "autoencoder") -> Isolated:
     if isinstance(world, Isolated):
         return world
     inputs, targets = representations(world, pair)
-    return Isolated(inputs, targets, feature_weights(world.spec), world.spec.mean_magnitude)
+    weights, magnitude = feature_weights(world.spec), world.spec.mean_magnitude
+    return Isolated(inputs=inputs, targets=targets, weights=weights, magnitude=magnitude)
 
 
 def representations(
@@ -82,11 +83,10 @@ def representations(
 def feature_weights(spec: WorldSpec) -> Float[Tensor, " feature"]:
     """Return M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0], exactly; a hierarchy's child never fires alone, its M_d is 0.
 
-    With magnitude a + Exp(β) the second moment is a² + 2aβ + 2β². A bent world keeps it, though a bent feature's length does not
-    grow in proportion to its magnitude.
+    A bent world keeps the second moment of a linear one, though a bent feature's length does not grow in proportion to its
+    magnitude.
     """
-    a, beta = spec.magnitude_min, spec.magnitude_scale
-    return torch.tensor(alone_probabilities(spec), dtype=torch.float64) * (a * a + 2 * a * beta + 2 * beta * beta)
+    return torch.tensor(alone_probabilities(spec), dtype=torch.float64) * spec.mean_squared_magnitude
 
 
 def alone_probabilities(spec: WorldSpec) -> list[float]:
@@ -234,7 +234,7 @@ def sampled_loss(dictionary: Dictionary, world: World, n_samples: int = 4096, st
         errors.append((second - dictionary.decode(dictionary.encode(first))).double().pow(2).sum(1))
     error = torch.cat(errors)
     spread = float(error.std()) if len(error) > 1 else 0.0
-    return Loss(float(error.mean()), spread / len(error) ** 0.5, float(error.max()))
+    return Loss(mean=float(error.mean()), standard_error=spread / len(error) ** 0.5, largest=float(error.max()))
 
 
 def exact_loss(dictionary: Dictionary, world: World) -> Loss:
@@ -260,7 +260,7 @@ def exact_loss(dictionary: Dictionary, world: World) -> Loss:
         x = spec.magnitude_min * active.double()
         error = (x @ seen.targets - model.decode(model.encode(x @ seen.inputs))).pow(2).sum(1)
         mean, largest = mean + float(chance @ error), max(largest, float(error.max()))
-    return Loss(mean, 0.0, largest)
+    return Loss(mean=mean, standard_error=0.0, largest=largest)
 
 
 def _supports(n_features: int, size: int) -> Iterator[Tensor]:
