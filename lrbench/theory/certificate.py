@@ -184,7 +184,7 @@ class Certificate:
 
 
 def certify(dictionary: Dictionary, world: World, n_samples: int = 4096) -> Certificate:
-    """Return the certificate of a dictionary, trained by anyone, on a world.
+    """Return which of the statements 3.1 to 3.8 hold for a dictionary, trained by anyone, on a world.
 
     Parameters
     ----------
@@ -199,6 +199,15 @@ def certify(dictionary: Dictionary, world: World, n_samples: int = 4096) -> Cert
     ------
     LrbenchError
         When dimensions do not fit, the dictionary is not finite, or its activation is none of lrbench's.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import certify, spurious_minimum
+    >>> world = World(WorldSpec(n_features=4, dims=(4,), interference=0.3))
+    >>> certificate = certify(spurious_minimum(world, [[0, 1], [2], [3]]), world, n_samples=256)
+    >>> certificate.partial_minimum(), certificate.zero_loss, certificate.counts["polysemantic"]
+    (True, False, 1)
     """
     seen = isolated_for(dictionary, world)
     latents, targets = codes(dictionary, seen), targets_without_bias(dictionary, seen)

@@ -83,7 +83,7 @@ class _Problem:
 def minimise_encoder(
     dictionary: Dictionary, world: World | Isolated, max_variables: int = MAX_VARIABLES
 ) -> EncoderMinimum:
-    """Return min over W_E in the closure of Ω_P of L̃ = Σ_d M_d ‖w_r^d − Σ_{i: d∈F_i} ⟨w_E^i, w_p^d⟩ W_D^i‖².
+    """Return min over W_E in the closure of Ω_P of L̃ = Σ_d M_d ‖w_r^d − Σ_{i: d∈F_i} ⟨w_E^i, w_p^d⟩ W_D^i‖² (3.2).
 
     Parameters
     ----------
@@ -95,6 +95,18 @@ def minimise_encoder(
         Up to how many unknowns (live latents times rank of the inputs) the interior-point method is used. Beyond it, ``loss``
         comes from descent inside Ω_P and ``lower`` from giving every feature its own codes: Σ_d M_d times the squared distance of
         w_r^d to the span of the decoder rows that fire for it, 0 where they span everything.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench.theory import minimise_encoder, worked_example
+    >>> found = minimise_encoder(*worked_example())
+    >>> found.exact, round(found.loss, 6)  # a partial minimum: L̃ is 1 there already
+    (True, 1.0)
     """
     seen = isolated_for(dictionary, world)
     z = scores(dictionary, seen)

@@ -52,7 +52,23 @@ class Isolated:
 
 
 def isolated(world: World | Isolated, pair: str = "autoencoder") -> Isolated:
-    """Return a world's features on their own for a pairing, in float64, unit rows at every site of a linear world."""
+    """Return a world's features on their own for a pairing, in float64, unit rows at every site of a linear world.
+
+    Parameters
+    ----------
+    world
+        A world; `Isolated` features are returned as they are.
+    pair
+        How sites are paired.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import isolated
+    >>> seen = isolated(World(WorldSpec(n_features=6, dims=(4,), interference=1.0)))
+    >>> tuple(seen.inputs.shape), seen.inputs.dtype
+    ((6, 4), torch.float64)
+    """
     if isinstance(world, Isolated):
         return world
     inputs, targets = representations(world, pair)
@@ -81,10 +97,22 @@ def representations(
 
 
 def feature_weights(spec: WorldSpec) -> Float[Tensor, " feature"]:
-    """Return M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0], exactly; a hierarchy's child never fires alone, its M_d is 0.
+    """Return 3.1's M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0], exactly; a hierarchy's child never fires alone, its M_d is 0.
 
     A bent world keeps the second moment of a linear one, though a bent feature's length does not grow in proportion to its
     magnitude.
+
+    Parameters
+    ----------
+    spec
+        The law of the features.
+
+    Examples
+    --------
+    >>> from lrbench import WorldSpec
+    >>> from lrbench.theory import feature_weights
+    >>> feature_weights(WorldSpec(n_features=2, dims=(2,), rate=0.5, magnitude_min=1.0, magnitude_scale=0.0)).tolist()
+    [0.25, 0.25]
     """
     return torch.tensor(alone_probabilities(spec), dtype=torch.float64) * spec.mean_squared_magnitude
 
@@ -168,7 +196,7 @@ def targets_without_bias(dictionary: Dictionary, seen: Isolated) -> Float[Tensor
 def approximate_loss(
     dictionary: Dictionary, world: World | Isolated, weights: Float[Tensor, " feature"] | None = None
 ) -> float:
-    """Return L̃ = Σ_d M_d ‖w_r^d − W_D σ(W_E w_p^d)‖².
+    """Return L̃ = Σ_d M_d ‖w_r^d − W_D σ(W_E w_p^d)‖², the approximate loss of statement 3.1.
 
     Parameters
     ----------
@@ -184,6 +212,12 @@ def approximate_loss(
     ------
     LrbenchError
         When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench.theory import approximate_loss, worked_example
+    >>> approximate_loss(*worked_example())
+    1.0
     """
     seen = isolated_for(dictionary, world)
     seen = seen if weights is None else replace(seen, weights=weights.double())
@@ -221,7 +255,33 @@ class Loss:
 
 
 def sampled_loss(dictionary: Dictionary, world: World, n_samples: int = 4096, stream: str = "theory") -> Loss:
-    """Return a Monte-Carlo estimate of L = E‖x_r − W_D σ(W_E x_p)‖², the world's noise included."""
+    """Return a Monte-Carlo estimate of L = E‖x_r − W_D σ(W_E x_p)‖² (3.1), the world's noise included.
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps.
+    world
+        Where the samples come from.
+    n_samples
+        How many.
+    stream
+        The name of the random numbers: another name gives other samples.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import sampled_loss, true_dictionary
+    >>> world = World(WorldSpec(n_features=6, dims=(4,), rate=0.1, interference=1.0))
+    >>> loss = sampled_loss(true_dictionary(world), world, n_samples=256)
+    >>> 0 < loss.standard_error < loss.mean < loss.largest
+    True
+    """
     isolated_for(dictionary, world)
     dictionary = dictionary.to("cpu")
     ends = pair_sites(dictionary.pair, len(world.directions))
@@ -238,13 +298,29 @@ def sampled_loss(dictionary: Dictionary, world: World, n_samples: int = 4096, st
 
 
 def exact_loss(dictionary: Dictionary, world: World) -> Loss:
-    """Return L = Σ_A Pr(A) ‖x_r(A) − W_D σ(W_E x_p(A))‖² over all supports A, and C, its largest summand.
+    """Return L = Σ_A Pr(A) ‖x_r(A) − W_D σ(W_E x_p(A))‖² over all supports A, and C, its largest summand (3.1).
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps.
+    world
+        With finitely many samples, see below.
 
     Raises
     ------
     LrbenchError
         Unless features are independent, of one magnitude (``magnitude_scale=0``), without noise or bend and at most 16: then
         there are finitely many samples, each the sum of its features.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import exact_loss, true_dictionary
+    >>> world = World(WorldSpec(n_features=6, dims=(4,), rate=0.1, interference=1.0, magnitude_scale=0.0))
+    >>> loss = exact_loss(true_dictionary(world), world)
+    >>> loss.standard_error, loss.mean <= loss.largest
+    (0.0, True)
     """
     spec, seen = world.spec, isolated_for(dictionary, world)
     finite = isinstance(spec.structure, Independent) and spec.magnitude_scale == spec.noise == spec.bend == 0

@@ -26,7 +26,26 @@ LP_TOLERANCE = 1e-7  # HiGHS' own feasibility tolerance
 
 
 def activation_pattern(dictionary: Dictionary, world: World | Isolated) -> list[set[int]]:
-    """Return F_i = {d : σ(W_E w_p^d)_i > 0} of every latent i (see `approximate_loss` for biases and thresholds)."""
+    """Return F_i = {d : σ(W_E w_p^d)_i > 0} of every latent i, the pattern of 3.2; `approximate_loss` has biases and thresholds.
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps.
+    world
+        A world, or its `Isolated` features.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench.theory import activation_pattern, worked_example
+    >>> activation_pattern(*worked_example())  # one latent fires for both features, the other is dead
+    [{0, 1}, set()]
+    """
     seen = isolated_for(dictionary, world)
     return sets_of(codes(dictionary, seen) > 0)
 
@@ -47,9 +66,27 @@ def mask_of(pattern: list[set[int]], n_features: int) -> Bool[Tensor, "feature l
 
 
 def border_distance(dictionary: Dictionary, world: World | Isolated) -> float:
-    """Return the distance from W_E to the border of Ω_P: the Frobenius norm of the smallest change that reaches it.
+    """Return the distance from W_E to the border of 3.2's Ω_P: the Frobenius norm of the smallest change that reaches it.
 
     A face z_di = θ_i is |z_di − θ_i| / ‖w_p^d‖ away; a face z_di = z_dj between two latents (z_di − z_dj) / (√2 ‖w_p^d‖).
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps.
+    world
+        A world, or its `Isolated` features.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench.theory import border_distance, worked_example
+    >>> round(border_distance(*worked_example()), 4)
+    0.7071
     """
     seen = isolated_for(dictionary, world)
     z = scores(dictionary, seen)
@@ -86,10 +123,10 @@ class Realisation:
 def realise(
     pattern: list[set[int]], inputs: Float[Tensor, "feature d_in"], activation: Activation, magnitude: float = 1.0
 ) -> Realisation:
-    """Find W_E with σ(W_E w_p^d)_i > 0 for d ∈ F_i and for no other d, or prove that there is none: a linear feasibility problem.
+    """Find W_E with σ(W_E w_p^d)_i > 0 for d ∈ F_i and for no other d, or prove that there is none (3.6's premise).
 
-    max t ≤ 1 such that every face holds by t; where that is 0, such that the strict ones do. Latents that decide for themselves (ReLU,
-    JumpReLU) are solved one at a time, TopK jointly: n·k·n_q faces, for small cases.
+    A linear feasibility problem: max t ≤ 1 such that every face holds by t; where that is 0, such that the strict ones do.
+    Latents that decide for themselves (ReLU, JumpReLU) are solved one at a time, TopK jointly: n·k·n_q faces, for small cases.
 
     Parameters
     ----------
@@ -106,6 +143,17 @@ def realise(
     ------
     LrbenchError
         For features that ``inputs`` does not have, or more than k latents for one of them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lrbench.activation import ReLU
+    >>> from lrbench.theory import realise
+    >>> realise([{0, 1}, set()], torch.eye(2), ReLU()).inside
+    True
+    >>> opposite = realise([{0, 1}], torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), ReLU())
+    >>> opposite.W_enc is None, opposite.multipliers is None  # a proof in place of an encoder
+    (True, False)
     """
     inputs = inputs.double()
     fires = mask_of(pattern, len(inputs))

@@ -52,6 +52,15 @@ def trap(
     ------
     LrbenchError
         For an unknown name, or a world that the construction does not exist in.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory.traps import trap
+    >>> world = World(WorldSpec(n_features=6, dims=(6,), interference=0.3))
+    >>> start, trapped = trap("dead", world, n_latents=8)
+    >>> start.n_latents, len(trapped)
+    (8, 3)
     """
     n, parents = world.spec.n_features, sorted(world.spec.children)
     trapped = {"rotated": list(range(n)), "absorbed": parents, OWN: list(range(n)), f"{OWN}-hierarchy": parents}
