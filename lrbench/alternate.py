@@ -24,7 +24,7 @@ SMALL = 1e-10  # share of the first residual's energy at which a solve has conve
 
 
 @torch.no_grad()
-def fire(
+def topk_codes(
     w_enc: Float[Tensor, "latent d_in"], b_enc: Float[Tensor, " latent"], x: Float[Tensor, "sample d_in"], k: int
 ) -> Active:
     """Return the k largest latents of every sample as far as they are positive: the codes, and the pattern P."""
@@ -36,13 +36,15 @@ def fire(
     return Active(Selection(indices, ends, w_enc.shape[0]).where(keep), values[keep])
 
 
-def error(codes: Active, w_dec: Float[Tensor, "latent d_out"], target: Float[Tensor, "sample d_out"]) -> float:
+def reconstruction_error(
+    codes: Active, w_dec: Float[Tensor, "latent d_out"], target: Float[Tensor, "sample d_out"]
+) -> float:
     """Return the mean over samples of ‖t_s − t̂_s‖²."""
     return float((target - ops.decode(codes.chosen, codes.values, w_dec)).pow(2).sum(1).mean())
 
 
 @torch.no_grad()
-def minimise_decoder(
+def refit_decoder(
     codes: Active, w_dec: Float[Tensor, "latent d_out"], target: Float[Tensor, "sample d_out"], iterations: int
 ) -> Float[Tensor, "latent d_out"]:
     """Return W_D that fits the targets best with the codes held; rows of latents that never fire stay as they are."""
@@ -57,7 +59,7 @@ def minimise_decoder(
 
 
 @torch.no_grad()
-def minimise_encoder(
+def refit_encoder(
     codes: Active,
     w_enc: Float[Tensor, "latent d_in"],
     w_dec: Float[Tensor, "latent d_out"],

@@ -229,6 +229,12 @@ class WorldSpec:
         """E[x_d | x_d > 0]."""
         return self.magnitude_min + self.magnitude_scale
 
+    @property
+    def mean_squared_magnitude(self) -> float:
+        """E[x_d² | x_d > 0], which is a² + 2aβ + 2β² with a magnitude of a + Exp(β)."""
+        a, beta = self.magnitude_min, self.magnitude_scale
+        return a * a + 2 * a * beta + 2 * beta * beta
+
     def hash(self, seed: int | None = None) -> str:
         """Return the content hash of the law, and of the world itself when a seed is given (16 hexadecimal digits)."""
         content = {"version": WORLD_VERSION, "seed": seed, **asdict(self)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lrbench.activation import TopK
-from lrbench.alternate import error, fire, minimise_decoder, minimise_encoder
+from lrbench.alternate import reconstruction_error, refit_decoder, refit_encoder, topk_codes
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
 from lrbench.rules import TopK as Rule
@@ -39,20 +39,20 @@ class AlternatingConvexSearch(Method):
         w_enc, b_enc, w_dec, b_dec, k = p["W_enc"], p["b_enc"], p["W_dec"], p["b_dec"], rule.k or 1
         x, target = view.head(min(self.samples, max(1, view.budget.n_samples // self.passes)))
         target = target - b_dec
-        codes, passes, step = fire(w_enc, b_enc, x, k), view.budget.n_samples // len(x) - 1, 1.0
+        codes, passes, step = topk_codes(w_enc, b_enc, x, k), view.budget.n_samples // len(x) - 1, 1.0
         while passes > self.encoder_iterations and step > SHORTEST:
-            w_dec = minimise_decoder(codes, w_dec, target, self.decoder_iterations)
-            best = error(codes, w_dec, target)
-            goal = minimise_encoder(codes, w_enc, w_dec, x, target, self.encoder_iterations)
+            w_dec = refit_decoder(codes, w_dec, target, self.decoder_iterations)
+            best = reconstruction_error(codes, w_dec, target)
+            goal = refit_encoder(codes, w_enc, w_dec, x, target, self.encoder_iterations)
             passes, step = passes - self.encoder_iterations, 1.0
             while passes > 0 and step > SHORTEST:
                 tried = w_enc + step * (goal - w_enc)
-                found, passes = fire(tried, b_enc, x, k), passes - 1
-                if error(found, w_dec, target) < best:
+                found, passes = topk_codes(tried, b_enc, x, k), passes - 1
+                if reconstruction_error(found, w_dec, target) < best:
                     w_enc, codes = tried, found
                     break
                 step /= 2
-        w_dec = minimise_decoder(codes, w_dec, target, self.decoder_iterations)
+        w_dec = refit_decoder(codes, w_dec, target, self.decoder_iterations)
         return Dictionary(w_enc, b_enc, w_dec, b_dec, TopK(k), self.pair)
 
 

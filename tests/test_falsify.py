@@ -166,7 +166,16 @@ def test_rank_agreement_is_spearmans() -> None:
 
 
 def test_a_finding_is_over_seeds_of_means_over_methods() -> None:
-    prediction = Prediction("p", "P", "x", "s", "m", True, 0.0, number(OWN, "fvu"))
+    prediction = Prediction(
+        name="p",
+        title="P",
+        source="x",
+        statement="s",
+        measure="m",
+        above=True,
+        threshold=0.0,
+        observe=number(OWN, "fvu"),
+    )
     found = finding(prediction, [seen_of(a=0.1, b=0.3), seen_of(a=0.2, b=math.nan), seen_of(a=0.3)])
     assert (found.seen.mean, found.verdict) == (pytest.approx(0.7 / 3), HOLDS)
     assert found.methods["a"][1] == OPEN, "its three values lie further apart than the means"

@@ -55,6 +55,11 @@ def test_only_live_latents_serve(similarities: np.ndarray, data: st.DataObject) 
     assert found.latents.tolist() == [int(numbers[i]) if i >= 0 else -1 for i in among_live.latents]
 
 
+def test_partners_are_those_of_the_whole_world() -> None:
+    matched = match(torch.tensor([[0.1, 0.9], [0.2, 0.3]]), torch.tensor([True, False]))
+    assert matched.partners(torch.tensor([3, 1]), n_features=5).tolist() == [-1, 0, -1, -1, -1]
+
+
 def test_width_cannot_hide_a_miss() -> None:
     true = torch.eye(6)
     missing_two = true[:4]

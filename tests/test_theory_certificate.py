@@ -35,8 +35,9 @@ from lrbench.theory import (
     zero_loss_without_recovery,
 )
 from lrbench.theory.certificate import classify
-from lrbench.theory.loss import codes, goals
-from lrbench.theory.pattern import faces_of, mask_of
+from lrbench.theory.firing import Thresholds, TopOf
+from lrbench.theory.loss import codes, targets_without_bias
+from lrbench.theory.pattern import mask_of
 from lrbench.theory.report import _statements
 
 SIGMAS: list[Activation] = [ReLU(), JumpReLU(torch.tensor(0.2, dtype=torch.float64)), TopK(1), TopK(2)]
@@ -70,10 +71,9 @@ def test_the_encoder_block_agrees_with_a_generic_solver(seed: int, sigma: Activa
     assert found.stationarity is not None
     assert found.stationarity < 1e-9
     assert 0 <= found.gap < 1e-9 * scale
-    limit: torch.Tensor | int = sigma.k if isinstance(sigma, TopK) else torch.zeros(4, dtype=torch.float64)
-    if isinstance(sigma, JumpReLU):
-        limit = torch.full((4,), 0.2 / seen.magnitude, dtype=torch.float64)
-    faces = faces_of(fires, limit)
+    threshold = 0.2 / seen.magnitude if isinstance(sigma, JumpReLU) else 0.0
+    alone = Thresholds(torch.full((4,), threshold, dtype=torch.float64))
+    faces = (TopOf(sigma.k) if isinstance(sigma, TopK) else alone).faces(fires)
     shift = torch.cat([model.b_enc / seen.magnitude, torch.zeros(1, dtype=torch.float64)])
     matrix = faces.matrix(seen.inputs, 4).toarray()
     bound = (faces.bound - shift[faces.upper] + shift[faces.lower]).numpy()
@@ -81,7 +81,7 @@ def test_the_encoder_block_agrees_with_a_generic_solver(seed: int, sigma: Activa
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         w_enc = torch.from_numpy(flat).view(4, 4)
         z = (seen.inputs @ w_enc.T + shift[:-1]) * fires
-        left = goals(model, seen) - z @ model.W_dec
+        left = targets_without_bias(model, seen) - z @ model.W_dec
         slope = ((-2.0 * seen.weights.unsqueeze(1) * left @ model.W_dec.T) * fires).T @ seen.inputs
         return float(seen.weights @ left.pow(2).sum(1)) / scale, slope.flatten().numpy() / scale
 

@@ -19,6 +19,7 @@ from lrbench.theory import (
     isolated,
     realise,
     situation_pattern,
+    situations,
     spurious_minimum,
     zero_loss_without_recovery,
 )
@@ -45,7 +46,7 @@ def test_a_spurious_minimum_has_no_gradient_and_a_loss(crowded: lrbench.World, p
 
 @pytest.mark.parametrize("size", [1e-4, 1e-2])
 def test_no_step_of_one_block_lowers_a_spurious_minimum(crowded: lrbench.World, size: float) -> None:
-    """10,000 random steps a block and size, those of W_E that stay in its region; Σ M_d is about 0.34."""
+    """10,000 random steps per block and size, those of W_E that stay in its region; Σ M_d is about 0.34."""
     found, seen = spurious_minimum(crowded, PARTITION, 64), isolated(crowded)
     latents = codes(found, seen)
     winners, level = latents.argmax(1), approximate_loss(found, crowded)
@@ -149,6 +150,17 @@ def test_weights_are_the_second_moments_of_lone_features(worlds: dict[str, lrben
     counts = torch.bincount(features.rows, minlength=100_000)
     moment = float(features.values[counts[features.rows] == 1].double().pow(2).sum()) / 100_000
     assert float(isolated(worlds["independent"]).weights.sum()) == pytest.approx(moment, rel=0.03)
+
+
+def test_the_second_moment_is_that_of_the_samples_everywhere() -> None:
+    law = Hierarchy(branching=(3,), root_rate=0.2)
+    spec = lrbench.WorldSpec(12, (12,), magnitude_min=0.3, magnitude_scale=0.7, structure=law)
+    world = lrbench.World(spec, seed=0)
+    drawn = float(world.sample(100_000, "moment").values.double().pow(2).mean())
+    assert spec.mean_squared_magnitude == pytest.approx(drawn, rel=0.02)
+    rates, alone = (torch.tensor(p, dtype=torch.float64) for p in (spec.rates, alone_probabilities(spec)))
+    assert torch.equal(situations(world).weights, rates * spec.mean_squared_magnitude)
+    assert torch.equal(isolated(world).weights, alone * spec.mean_squared_magnitude)
 
 
 @pytest.mark.parametrize("pair", PAIRS)

@@ -28,7 +28,7 @@ from lrbench.theory import (
     zero_loss_without_recovery,
 )
 from lrbench.theory.blocks import minimise_decoder
-from lrbench.theory.encoder import steps_to_border
+from lrbench.theory.firing import firing_rule
 from lrbench.theory.loss import codes
 
 SEEDS = st.integers(0, 10**6)
@@ -83,8 +83,8 @@ def test_3_2_each_block_is_convex_inside_a_pattern(seed: int, sigma: object) -> 
     seen, model = isolated(world(seed)), dictionary(seed, 7, 5, sigma)
     rng = torch.Generator().manual_seed(seed)
     z, move = seen.inputs @ model.W_enc.T, torch.randn(7, 5, generator=rng, dtype=torch.float64)
-    level = sigma.k if isinstance(sigma, TopK) else z.new_zeros(7)
-    reach = 0.99 * steps_to_border(z, seen.inputs @ move.T, codes(model, seen) > 0, level).clamp_max(10.0).unsqueeze(1)
+    steps = firing_rule(model, seen, z).steps_to_border(z, seen.inputs @ move.T, codes(model, seen) > 0)
+    reach = 0.99 * steps.clamp_max(10.0).unsqueeze(1)
     for enc, dec in ((reach * move, 0.0), (0.0, move)):
         path = [with_rows(model, model.W_enc + t * enc, model.W_dec + t * dec) for t in (0.0, 0.5, 1.0)]
         assert [activation_pattern(point, seen) for point in path[1:]] == [activation_pattern(path[0], seen)] * 2
@@ -137,7 +137,7 @@ def test_3_4_zero_loss_is_exactly_a_perfect_reconstruction(seed: int) -> None:
 @settings(max_examples=10)
 @given(SEEDS)
 def test_3_4_fails_where_every_feature_has_a_latent_of_its_own(seed: int) -> None:
-    """One latent a feature leaves nothing undetermined: with any encoder of that pattern, zero loss is the truth on W_D's side."""
+    """One latent per feature leaves nothing undetermined: with any encoder of that pattern, zero loss is the truth on W_D's side."""
     truth, rng = world(seed, 8, 10, interference=0.8), torch.Generator().manual_seed(seed)
     seen, owner = isolated(truth), torch.randperm(8, generator=rng)
     pattern = [{int(feature)} for feature in owner]

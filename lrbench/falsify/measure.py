@@ -98,8 +98,8 @@ def of_parents(dictionary: Dictionary, task: Task) -> Numbers:
     world, scored = task.world, task.scored
     _, true_dec = task.truth(dictionary.pair)
     live = observe(dictionary, task, task.evaluation()).live
-    partner = torch.full((world.spec.n_features,), -1)
-    partner[scored] = match(similarity(dictionary.W_dec, true_dec[scored]), live).latents
+    matched = match(similarity(dictionary.W_dec, true_dec[scored]), live)
+    partner = matched.partners(scored, world.spec.n_features)
     features = world.sample(PARENT_SAMPLES, "falsify")
     inputs, _ = task.observed(features, dictionary.pair, "falsify")
     parents = [p for p in world.spec.children if int(partner[p]) >= 0]

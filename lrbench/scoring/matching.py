@@ -30,6 +30,20 @@ class Match:
     latents: Int[Tensor, " feature"]
     similarities: Float[Tensor, " feature"]
 
+    def partners(self, scored: Int[Tensor, " feature"], n_features: int) -> Int[Tensor, " all_features"]:
+        """Return the latent of every feature of a world of which some were matched, -1 where it got none.
+
+        Parameters
+        ----------
+        scored
+            Which features were matched, in the order of ``latents``.
+        n_features
+            How many features the world has.
+        """
+        partner = torch.full((n_features,), -1)
+        partner[scored] = self.latents
+        return partner
+
 
 def similarity(
     learned: Float[Tensor, "latent dim"], true: Float[Tensor, "feature dim"]

@@ -73,8 +73,7 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
     activity = observe(dictionary, task, features)
     matched = match(dec, activity.live)
     matched_dec = float(matched.similarities.mean())
-    partner = torch.full((task.spec.world.n_features,), -1)
-    partner[task.scored] = matched.latents
+    partner = matched.partners(task.scored, task.spec.world.n_features)
     f1 = detection_f1(activity.fires, features, partner)
     parents = _parents(task, parent_recalls(activity.fires, features, partner, task.spec.world.parents))
     scores = {

@@ -19,7 +19,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.structure import WorldSpec
 from lrbench.theory.blocks import minimise_decoder
-from lrbench.theory.loss import Isolated, codes, isolated, represented, seen_by
+from lrbench.theory.loss import Isolated, codes, isolated, isolated_for, representations
 from lrbench.theory.pattern import sets_of
 from lrbench.world import World
 
@@ -67,6 +67,14 @@ def absorb(
     ------
     LrbenchError
         When the row does not fire for the family alone, or its two weakest scores are equal.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lrbench.theory import absorb
+    >>> step = absorb(torch.tensor([0.8, 0.6]), torch.eye(2), family=[0, 1], threshold=0.5)
+    >>> step.dropped, step.row[0] > 0.5, step.row[1] > 0.5
+    (1, tensor(True), tensor(False))
     """
     z = concepts @ row
     inside = torch.zeros(len(concepts), dtype=torch.bool)
@@ -81,7 +89,8 @@ def absorb(
     dropped = family[int(ranked.indices[0])]
     largest = float((concepts @ concepts.T).fill_diagonal_(-1.0).max())
     shrunk = row * (2.0 * threshold / float(ranked.values[:2].sum()))
-    return Absorption(dropped, shrunk, 2.0 * threshold / (1.0 + largest) * concepts[dropped])
+    added = 2.0 * threshold / (1.0 + largest) * concepts[dropped]
+    return Absorption(dropped=dropped, row=shrunk, added=added)
 
 
 def lineages(spec: WorldSpec) -> Bool[Tensor, "feature feature"]:
@@ -94,51 +103,115 @@ def lineages(spec: WorldSpec) -> Bool[Tensor, "feature feature"]:
 
 
 def situations(world: World, pair: str = "autoencoder") -> Isolated:
-    """Return every feature at its least, together with its ancestors, in place of every feature on its own.
+    """Return every feature at its least, together with its ancestors (3.7), in place of every feature on its own.
 
     Their weights are the rates times E[x² | x > 0]: how often d is active, whatever else is.
+
+    Parameters
+    ----------
+    world, pair
+        The features, and how sites are paired.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.structure import Hierarchy
+    >>> from lrbench.theory import isolated, situations
+    >>> world = World(WorldSpec(n_features=4, dims=(4,), interference=0.3, structure=Hierarchy(branching=(3,))))
+    >>> alone, together = isolated(world).inputs, situations(world).inputs
+    >>> bool((together[1] - alone[0] - alone[1]).abs().max() < 1e-12)  # child 1 brings its parent 0
+    True
     """
     seen, spec = isolated(world, pair), world.spec
-    inputs, targets = represented(world, pair, lineages(spec))
-    second = spec.magnitude_min**2 + 2 * spec.magnitude_scale * (spec.magnitude_min + spec.magnitude_scale)
-    weights = torch.tensor(spec.rates, dtype=torch.float64) * second
+    inputs, targets = representations(world, pair, lineages(spec))
+    weights = torch.tensor(spec.rates, dtype=torch.float64) * spec.mean_squared_magnitude
     return replace(seen, inputs=inputs, targets=targets, weights=weights)
 
 
 def situation_pattern(dictionary: Dictionary, world: World) -> list[set[int]]:
-    """Return for every latent the features d in whose situation s_d it fires, at the mean magnitude."""
-    seen_by(dictionary, world)
+    """Return for every latent the features d in whose situation s_d it fires, at the mean magnitude.
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps.
+    world
+        A world; without a hierarchy this is `activation_pattern`.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.structure import Hierarchy
+    >>> from lrbench.theory import hierarchical_pattern, situation_pattern
+    >>> world = World(WorldSpec(n_features=4, dims=(4,), interference=0.3, structure=Hierarchy(branching=(3,))))
+    >>> situation_pattern(hierarchical_pattern(world), world)
+    [{0, 1, 2, 3}, {1}, {2}, {3}]
+    """
+    isolated_for(dictionary, world)
     return sets_of(codes(dictionary, situations(world, dictionary.pair)) > 0)
 
 
 def hierarchical_pattern(world: World, pair: str = "autoencoder") -> Dictionary:
-    """Return a JumpReLU dictionary in which latent d fires in the situations of d and all its descendants, and in no other.
+    """Return a JumpReLU dictionary of 3.8's premise: latent d fires in the situations of d and all its descendants, and in no other.
 
-    This is 3.8's premise: every parent fires for all its sub-concepts, every leaf for itself. Any realising encoder would do;
+    Every parent fires for all its sub-concepts, every leaf for itself. Any realising encoder would do;
     here row d is the dual direction w̌_d (the pseudo-inverse's), which reads w_d and as little as possible of the others. Rows
     are scaled to put the one threshold midway between what must fire and what must not. The decoder is the exact minimiser
     over the situations.
+
+    Parameters
+    ----------
+    world, pair
+        A world with a hierarchy, and how its sites are paired.
 
     Raises
     ------
     LrbenchError
         When the world has no hierarchy, or its directions are too crowded for these rows.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.structure import Hierarchy
+    >>> from lrbench.theory import hierarchical_pattern, situation_pattern
+    >>> world = World(WorldSpec(n_features=4, dims=(4,), interference=0.3, structure=Hierarchy(branching=(3,))))
+    >>> situation_pattern(hierarchical_pattern(world), world)[0]  # the parent: its own situation and all of its children's
+    {0, 1, 2, 3}
     """
     _check_hierarchy(world)
     return _thresholded(_dual(world, pair), lineages(world.spec), situations(world, pair), pair)
 
 
 def absorbed_pattern(world: World, pair: str = "autoencoder") -> Dictionary:
-    """Return a JumpReLU dictionary with the pattern of `hierarchical_pattern`, but every parent p has dropped one leaf j*.
+    """Return a JumpReLU dictionary with the pattern of `hierarchical_pattern`, but every parent p has dropped one leaf j* (3.8).
 
     j* is the leaf below p that p's row reads weakest. Latent j* fires in its situation and nowhere else: it is the other neuron
     of the statement, so no row has to be added, and its decoder row takes the parents' directions over. Where `absorb` shrinks
     the given row, this realisation reads w̌_p − w̌_{j*}: it holds at other magnitudes than the mean, as in trained dictionaries.
 
+    Parameters
+    ----------
+    world, pair
+        A world with a hierarchy, and how its sites are paired.
+
     Raises
     ------
     LrbenchError
         As for `hierarchical_pattern`.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.structure import Hierarchy
+    >>> from lrbench.theory import absorbed_pattern, dropped_leaves, situation_pattern
+    >>> world = World(WorldSpec(n_features=4, dims=(4,), interference=0.3, structure=Hierarchy(branching=(3,))))
+    >>> situation_pattern(absorbed_pattern(world), world)[0] == {0, 1, 2, 3} - {dropped_leaves(world)[0]}
+    True
     """
     rows, fires = _dual(world, pair), lineages(world.spec)
     dual = rows.clone()
@@ -149,7 +222,27 @@ def absorbed_pattern(world: World, pair: str = "autoencoder") -> Dictionary:
 
 
 def dropped_leaves(world: World, pair: str = "autoencoder") -> dict[int, int]:
-    """Return j* of every parent in `absorbed_pattern`: the leaf below it in whose situation its row reads least."""
+    """Return j* of every parent in `absorbed_pattern`: the leaf below it in whose situation its row reads least.
+
+    Parameters
+    ----------
+    world, pair
+        A world with a hierarchy, and how its sites are paired.
+
+    Raises
+    ------
+    LrbenchError
+        When the world has no hierarchy.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.structure import Hierarchy
+    >>> from lrbench.theory import dropped_leaves
+    >>> world = World(WorldSpec(n_features=4, dims=(4,), interference=0.3, structure=Hierarchy(branching=(3,))))
+    >>> dropped_leaves(world)[0] in world.spec.children[0]
+    True
+    """
     _check_hierarchy(world)
     z, families, children = (
         situations(world, pair).inputs @ _dual(world, pair).T,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lrbench.dictionary import Dictionary
-from lrbench.theory.loss import Isolated, codes, goals, seen_by
+from lrbench.theory.loss import Isolated, codes, isolated_for, targets_without_bias
 from lrbench.world import World
 
 RANK = 1e-10  # singular values below this share of the largest count as zero
@@ -24,14 +24,33 @@ class Gradients:
 
 
 def gradients(dictionary: Dictionary, world: World | Isolated) -> Gradients:
-    """Return the block gradients of L̃ with the pattern held fixed.
+    """Return the gradients of L̃ in the two blocks of 3.2, with the pattern held fixed.
 
     With e_d = w_r^d − W_D z_d: ∂L̃/∂W_D^i = −2 Σ_d M_d z_di e_d and ∂L̃/∂w_E^i = −2 Σ_{d∈F_i} M_d ⟨e_d, W_D^i⟩ w_p^d.
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps.
+    world
+        A world, or its `Isolated` features.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench.theory import gradients, worked_example
+    >>> slope = gradients(*worked_example())
+    >>> float(slope.W_enc.abs().max()), float(slope.W_dec.abs().max())
+    (0.0, 0.0)
     """
-    seen = seen_by(dictionary, world)
+    seen = isolated_for(dictionary, world)
     z, w_dec = codes(dictionary, seen), dictionary.W_dec.to("cpu", torch.float64)
-    pull = -2.0 * seen.weights.unsqueeze(1) * (goals(dictionary, seen) - z @ w_dec)
-    return Gradients(((pull @ w_dec.T) * (z > 0)).T @ seen.inputs, z.T @ pull)
+    pull = -2.0 * seen.weights.unsqueeze(1) * (targets_without_bias(dictionary, seen) - z @ w_dec)
+    return Gradients(W_enc=((pull @ w_dec.T) * (z > 0)).T @ seen.inputs, W_dec=z.T @ pull)
 
 
 @dataclass(frozen=True)
@@ -58,10 +77,28 @@ def minimise_decoder(
     targets: Float[Tensor, "feature d_out"],
     weights: Float[Tensor, " feature"],
 ) -> DecoderMinimum:
-    """Return min over W_D of Σ_d M_d ‖t_d − z_d W_D‖² for codes z: weighted least squares.
+    """Return min over W_D of Σ_d M_d ‖t_d − z_d W_D‖² for codes z (3.2): weighted least squares.
 
     On a partition the minimiser is 3.6's W_D^i = Σ_{d∈F_i} M_d z_di w_r^d / Σ_{d∈F_i} M_d z_di². Features with M_d = 0 and dead
     latents ask for nothing; the latter's rows are 0.
+
+    Parameters
+    ----------
+    latents
+        z, the codes of every feature alone, not negative.
+    targets
+        t_d, what the decoder has to give.
+    weights
+        M_d.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lrbench.theory import minimise_decoder
+    >>> both = torch.ones(2, 1, dtype=torch.float64)  # one latent with score 1 for two features
+    >>> found = minimise_decoder(both, torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    >>> [round(entry, 6) for entry in found.W_dec[0].tolist()], round(found.loss, 6)
+    ([0.5, 0.5], 1.0)
     """
     root = weights.sqrt().unsqueeze(1)
     counted, live = (weights > 0), (latents > 0).any(0)
@@ -76,6 +113,5 @@ def minimise_decoder(
         solved = vh.T @ (inverse * (u.T @ (q.T @ wanted))) if tall else q @ (u @ (inverse * (vh @ wanted)))
         w_dec[live] = solved
     left = targets - latents @ w_dec
-    return DecoderMinimum(
-        w_dec, float(weights @ left.pow(2).sum(1)), float((2.0 * latents.T @ (weights.unsqueeze(1) * left)).abs().max())
-    )
+    gradient = 2.0 * latents.T @ (weights.unsqueeze(1) * left)
+    return DecoderMinimum(W_dec=w_dec, loss=float(weights @ left.pow(2).sum(1)), gradient=float(gradient.abs().max()))

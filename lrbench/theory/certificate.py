@@ -18,13 +18,23 @@ from lrbench.structure import Independent, WorldSpec
 from lrbench.theory.absorption import lineages, situations
 from lrbench.theory.blocks import gradients, minimise_decoder
 from lrbench.theory.constructions import true_dictionary_bound
-from lrbench.theory.encoder import EncoderMinimum, minimise_encoder, steps_to_border
-from lrbench.theory.loss import Isolated, Loss, codes, double, goals, loss_of, sampled_loss, seen_by
-from lrbench.theory.pattern import border_distance, scores, thresholds
+from lrbench.theory.encoder import EncoderMinimum, minimise_encoder
+from lrbench.theory.firing import firing_rule, scores
+from lrbench.theory.loss import (
+    Isolated,
+    Loss,
+    codes,
+    in_float64,
+    isolated_for,
+    loss_of,
+    sampled_loss,
+    targets_without_bias,
+)
+from lrbench.theory.pattern import border_distance
 from lrbench.world import World
 
 CLASSES = ("dead", "absorbed", "split", "monosemantic", "polysemantic")
-SEGMENTS = 2  # random segments a block
+SEGMENTS = 2  # random segments per block
 ROUNDING = 1e-12  # of the loss scale: a second difference below minus this is no rounding
 ZERO = 1e-12  # a loss below this share of Σ M_d ‖w_r^d‖² is zero
 
@@ -74,7 +84,7 @@ class Curvature:
     encoder, decoder
         The smallest per block; convexity in one block says they are not negative.
     segments
-        Number of segments a block.
+        Number of segments per block.
     """
 
     encoder: float
@@ -174,7 +184,7 @@ class Certificate:
 
 
 def certify(dictionary: Dictionary, world: World, n_samples: int = 4096) -> Certificate:
-    """Return the certificate of a dictionary, trained by anyone, on a world.
+    """Return which of the statements 3.1 to 3.8 hold for a dictionary, trained by anyone, on a world.
 
     Parameters
     ----------
@@ -189,9 +199,18 @@ def certify(dictionary: Dictionary, world: World, n_samples: int = 4096) -> Cert
     ------
     LrbenchError
         When dimensions do not fit, the dictionary is not finite, or its activation is none of lrbench's.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import certify, spurious_minimum
+    >>> world = World(WorldSpec(n_features=4, dims=(4,), interference=0.3))
+    >>> certificate = certify(spurious_minimum(world, [[0, 1], [2], [3]]), world, n_samples=256)
+    >>> certificate.partial_minimum(), certificate.zero_loss, certificate.counts["polysemantic"]
+    (True, False, 1)
     """
-    seen = seen_by(dictionary, world)
-    latents, targets = codes(dictionary, seen), goals(dictionary, seen)
+    seen = isolated_for(dictionary, world)
+    latents, targets = codes(dictionary, seen), targets_without_bias(dictionary, seen)
     fires = latents > 0
     loss = loss_of(latents, dictionary.W_dec.to(latents), targets, seen.weights)
     decoder = minimise_decoder(latents, targets, seen.weights)
@@ -286,10 +305,9 @@ def _absorbed(families: Bool[Tensor, "feature latent"], spec: WorldSpec) -> Bool
 
 def curvature(dictionary: Dictionary, seen: Isolated, segments: int = SEGMENTS) -> Curvature:
     """Return the smallest second differences of L̃ along random segments inside Ω_P, evaluated through the dictionary itself."""
-    model, targets = double(dictionary), goals(dictionary, seen)
+    model, targets = in_float64(dictionary), targets_without_bias(dictionary, seen)
     latents, z = codes(model, seen), scores(model, seen)
-    level = thresholds(model, seen, z)
-    limit = level if level is not None else int(model.activation.k)  # type: ignore[attr-defined]
+    rule = firing_rule(model, seen, z)
     scale = float(seen.weights @ seen.targets.pow(2).sum(1)) or 1.0
     middle = loss_of(latents, model.W_dec, targets, seen.weights)
     found: dict[str, list[float]] = {"encoder": [], "decoder": []}
@@ -301,7 +319,7 @@ def curvature(dictionary: Dictionary, seen: Isolated, segments: int = SEGMENTS) 
         found["decoder"].append((sum(ends) - 2.0 * middle) / max(scale, *ends))
         move = torch.randn(model.W_enc.shape, generator=rng, dtype=torch.float64)
         change = seen.inputs @ move.T
-        reach = torch.minimum(*(steps_to_border(z, sign * change, latents > 0, limit) for sign in (1.0, -1.0)))
+        reach = torch.minimum(*(rule.steps_to_border(z, sign * change, latents > 0) for sign in (1.0, -1.0)))
         length = model.W_enc.norm(dim=1).clamp_min(1.0) / move.norm(dim=1)
         move *= torch.minimum(0.9 * reach, length).unsqueeze(1)
         ends = []
@@ -311,7 +329,7 @@ def curvature(dictionary: Dictionary, seen: Isolated, segments: int = SEGMENTS) 
             )
             ends.append(loss_of(codes(moved, seen), model.W_dec, targets, seen.weights))
         found["encoder"].append((sum(ends) - 2.0 * middle) / max(scale, *ends))
-    return Curvature(min(found["encoder"]), min(found["decoder"]), segments)
+    return Curvature(encoder=min(found["encoder"]), decoder=min(found["decoder"]), segments=segments)
 
 
 def _bound(dictionary: Dictionary, spec: WorldSpec, sampled: Loss, approximate: float) -> Bound:

@@ -50,6 +50,14 @@ def true_dictionary(
     ------
     LrbenchError
         When n_latents < n.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lrbench.theory import Isolated, activation_pattern, true_dictionary
+    >>> orthogonal = Isolated(inputs=torch.eye(3), targets=torch.eye(3), weights=torch.ones(3))
+    >>> activation_pattern(true_dictionary(orthogonal, n_latents=4), orthogonal)
+    [{0}, {1}, {2}, set()]
     """
     seen = isolated(world, pair)
     n_latents = _width(n_latents, len(seen.inputs), "3.3")
@@ -59,7 +67,21 @@ def true_dictionary(
 
 
 def true_dictionary_bound(world: World | Isolated, pair: str = "autoencoder") -> float:
-    """Return n² M² Σ_d M_d (3.3), with M the largest signed ⟨w_p^i, w_p^j⟩ / ‖w_p^i‖² times the largest ‖w_r‖, at least 0."""
+    """Return n² M² Σ_d M_d (3.3), with M the largest signed ⟨w_p^i, w_p^j⟩ / ‖w_p^i‖² times the largest ‖w_r‖, at least 0.
+
+    Parameters
+    ----------
+    world, pair
+        The features, and how sites are paired.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import approximate_loss, true_dictionary, true_dictionary_bound
+    >>> world = World(WorldSpec(n_features=12, dims=(8,), interference=0.5))
+    >>> approximate_loss(true_dictionary(world), world) <= true_dictionary_bound(world)
+    True
+    """
     seen = isolated(world, pair)
     gram = (seen.inputs @ seen.inputs.T / seen.inputs.pow(2).sum(1)).fill_diagonal_(0.0)
     largest = float(gram.max()) * float(seen.targets.norm(dim=1).max())
@@ -89,6 +111,18 @@ def zero_loss_without_recovery(
     ------
     LrbenchError
         When n_latents < n, or no order was found: with few or crowded directions some row is always close to one.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.scoring.matching import best_match, similarity
+    >>> from lrbench.theory import approximate_loss, zero_loss_without_recovery
+    >>> world = World(WorldSpec(n_features=40, dims=(32,), interference=0.3))
+    >>> dictionary = zero_loss_without_recovery(world)
+    >>> approximate_loss(dictionary, world) < 1e-12
+    True
+    >>> bool((best_match(similarity(dictionary.W_dec, world.directions[0])) <= 0.9).all())
+    True
     """
     seen = isolated(world, pair)
     n = len(seen.inputs)
@@ -124,6 +158,13 @@ def worked_example() -> tuple[Dictionary, Isolated]:
     """Return 3.5: W_E = [[1,1],[0,0]], W_D = [[½,0],[½,0]] (columns), Top-1, W_p = W_r = I, M = (1, 1).
 
     Both gradients are zero and L̃ = 1: one polysemantic latent, one dead. In rows W_dec is the transpose.
+
+    Examples
+    --------
+    >>> from lrbench.theory import activation_pattern, approximate_loss, worked_example
+    >>> dictionary, features = worked_example()
+    >>> approximate_loss(dictionary, features), activation_pattern(dictionary, features)
+    (1.0, [{0, 1}, set()])
     """
     eye = torch.eye(2, dtype=torch.float64)
     w_enc = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
@@ -162,6 +203,15 @@ def spurious_minimum(
     LrbenchError
         When the blocks are no partition, all are single, or there are more than n_latents; when a block has no positive
         eigenvector; when no encoder row with its scores stays below the other blocks' own scores.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import activation_pattern, approximate_loss, spurious_minimum
+    >>> world = World(WorldSpec(n_features=4, dims=(4,), interference=0.3))
+    >>> dictionary = spurious_minimum(world, [[0, 1], [2], [3]], n_latents=4)
+    >>> activation_pattern(dictionary, world), approximate_loss(dictionary, world) > 0
+    ([{0, 1}, {2}, {3}, set()], True)
     """
     seen = isolated(world, pair)
     blocks = [sorted(block) for block in partition]
@@ -235,14 +285,14 @@ def _check_partition(blocks: list[list[int]], n: int, n_latents: int | None) -> 
         raise LrbenchError("partition: every block is single, that is no polysemantic pattern; join two features")
     n_latents = len(blocks) if n_latents is None else n_latents
     if n_latents < len(blocks):
-        raise LrbenchError(f"n_latents={n_latents}: expected at least {len(blocks)}, one a block")
+        raise LrbenchError(f"n_latents={n_latents}: expected at least {len(blocks)}, one per block")
     return n_latents
 
 
 def _width(n_latents: int | None, n: int, statement: str) -> int:
     n_latents = n if n_latents is None else n_latents
     if n_latents < n:
-        raise LrbenchError(f"n_latents={n_latents}: statement {statement} needs at least n={n}, one a feature")
+        raise LrbenchError(f"n_latents={n_latents}: statement {statement} needs at least n={n}, one per feature")
     return n_latents
 
 

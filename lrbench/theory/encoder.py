@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lrbench.dictionary import Dictionary
 from lrbench.theory.blocks import RANK
-from lrbench.theory.loss import Isolated, goals, seen_by
-from lrbench.theory.pattern import faces_of, scores, thresholds
+from lrbench.theory.firing import FiringRule, firing_rule, scores
+from lrbench.theory.loss import Isolated, isolated_for, targets_without_bias
 from lrbench.world import World
 
 MAX_VARIABLES = 800  # unknowns of the interior-point method: below a second
@@ -25,7 +25,6 @@ INSIDE = 0.99  # share of the way to the border that descent goes
 GAP, ENOUGH = 1e-12, 1e-10  # where the interior-point method stops
 RIDGE = 1e-13  # of a normal matrix with unit diagonal: features with M_d = 0 leave directions that cost nothing
 SOLVED = 1e-6  # KKT residual, and share by which a face may be missed, above which a solution is none
-MARGIN = 1e-12  # scores are not brought closer to a border: rounding would carry them across
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class _Problem:
     w_enc: Float[Tensor, "latent d_in"]
     w_dec: Float[Tensor, "latent d_out"]
     fires: Bool[Tensor, "feature latent"]
-    level: Float[Tensor, " latent"] | int
+    rule: FiringRule
 
     def scores(self, w_enc: Tensor) -> Tensor:
         return torch.addmm(self.shift, self.inputs, w_enc.T)
@@ -84,7 +83,7 @@ class _Problem:
 def minimise_encoder(
     dictionary: Dictionary, world: World | Isolated, max_variables: int = MAX_VARIABLES
 ) -> EncoderMinimum:
-    """Return min over W_E in the closure of Ω_P of L̃ = Σ_d M_d ‖w_r^d − Σ_{i: d∈F_i} ⟨w_E^i, w_p^d⟩ W_D^i‖².
+    """Return min over W_E in the closure of Ω_P of L̃ = Σ_d M_d ‖w_r^d − Σ_{i: d∈F_i} ⟨w_E^i, w_p^d⟩ W_D^i‖² (3.2).
 
     Parameters
     ----------
@@ -96,18 +95,37 @@ def minimise_encoder(
         Up to how many unknowns (live latents times rank of the inputs) the interior-point method is used. Beyond it, ``loss``
         comes from descent inside Ω_P and ``lower`` from giving every feature its own codes: Σ_d M_d times the squared distance of
         w_r^d to the span of the decoder rows that fire for it, 0 where they span everything.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench.theory import minimise_encoder, worked_example
+    >>> found = minimise_encoder(*worked_example())
+    >>> found.exact, round(found.loss, 6)  # a partial minimum: L̃ is 1 there already
+    (True, 1.0)
     """
-    seen = seen_by(dictionary, world)
+    seen = isolated_for(dictionary, world)
     z = scores(dictionary, seen)
-    level = thresholds(dictionary, seen, z)
-    fires = z > level if level is not None else dictionary.activation(z) > 0
+    rule = firing_rule(dictionary, seen, z)
+    fires = rule.fires(z)
     w_enc, w_dec = (w.to("cpu", torch.float64) for w in (dictionary.W_enc, dictionary.W_dec))
     shift = dictionary.b_enc.to("cpu", torch.float64) / seen.magnitude
-    limit = level if level is not None else int(dictionary.activation.k)  # type: ignore[attr-defined]
-    problem = _Problem(seen.inputs, goals(dictionary, seen), seen.weights, shift, w_enc, w_dec, fires, limit)
+    problem = _Problem(
+        inputs=seen.inputs,
+        targets=targets_without_bias(dictionary, seen),
+        weights=seen.weights,
+        shift=shift,
+        w_enc=w_enc,
+        w_dec=w_dec,
+        fires=fires,
+        rule=rule,
+    )
     basis = _row_space(seen.inputs)
-    # a silent row at 0 stands in nobody's way, unless its bias alone would win
-    kept = fires.any(0) if level is not None else fires.any(0) | (shift > 0)
+    kept = rule.needed(fires, shift)
     if 0 < int(kept.sum()) * basis.shape[1] <= max_variables:
         found = _interior_point(problem, basis, kept)
         if found is not None:
@@ -133,20 +151,20 @@ def _interior_point(problem: _Problem, basis: Tensor, kept: Tensor) -> EncoderMi
     quadratic = 2.0 * gram * (spread.T @ (weights.unsqueeze(1) * spread))
     pull = 2.0 * weights.unsqueeze(1) * (targets @ w_dec.T) * fires
     linear = (pull.T @ inputs).flatten()
-    level = problem.level if isinstance(problem.level, int) else problem.level[kept]
-    faces = faces_of(problem.fires[:, kept], level)
+    faces = problem.rule.of(kept).faces(problem.fires[:, kept])
     own = torch.cat([shift, shift.new_zeros(1)])  # index -1 is the missing term
     bound = faces.bound - own[faces.upper] + own[faces.lower]
     matrix = torch.from_numpy(faces.matrix(inputs, n_latents).toarray())
     start = (problem.w_enc[kept] @ basis).flatten()
     w, complementarity, stationarity = solve_quadratic(quadratic, linear, matrix, bound, start)
-    w_enc = problem.w_enc.clone() if not isinstance(problem.level, int) else torch.zeros_like(problem.w_enc)
+    w_enc = problem.rule.resting_rows(problem.w_enc)
     w_enc[kept] = w.view(n_latents, rank) @ basis.T
     loss, before = (problem.loss(problem.residual(problem.scores(rows))) for rows in (w_enc, problem.w_enc))
     missed = float((bound - matrix @ w).max()) / (1.0 + float(bound.abs().max()))
     if not (stationarity <= SOLVED and missed <= SOLVED and loss <= before + SOLVED * float(total)):
         return None
-    return EncoderMinimum(w_enc, loss, max(0.0, loss - float(total) * complementarity), stationarity, True)
+    lower = max(0.0, loss - float(total) * complementarity)
+    return EncoderMinimum(W_enc=w_enc, loss=loss, lower=lower, stationarity=stationarity, exact=True)
 
 
 def solve_quadratic(
@@ -224,7 +242,7 @@ def _bracket(problem: _Problem) -> EncoderMinimum:
         if curvature <= 0:
             break
         free = float(problem.weights @ (left * effect).sum(1)) / curvature
-        reach = (INSIDE * steps_to_border(z, change, problem.fires, problem.level) / free).clamp(0.0, 1.0)
+        reach = (INSIDE * problem.rule.steps_to_border(z, change, problem.fires) / free).clamp(0.0, 1.0)
         move, change = move * reach.unsqueeze(1), change * reach
         effect = (change * problem.fires) @ problem.w_dec
         curvature = float(problem.weights @ effect.pow(2).sum(1))
@@ -235,31 +253,8 @@ def _bracket(problem: _Problem) -> EncoderMinimum:
         if problem.loss(moved) >= best:
             break
         w_enc, z, left, best = w_enc + step * move, z + step * change, moved, problem.loss(moved)
-    return EncoderMinimum(w_enc, best, min(best, _span_bound(problem)), None, False)
-
-
-def steps_to_border(
-    z: Float[Tensor, "feature latent"],
-    change: Float[Tensor, "feature latent"],
-    fires: Bool[Tensor, "feature latent"],
-    level: Float[Tensor, " latent"] | int,
-) -> Float[Tensor, " latent"]:
-    """Return how far every latent's scores may go along a change and keep the pattern.
-
-    Under TopK all go equally far: until a silent latent could reach one with the lowest score and the slowest change among a
-    feature's firing ones, which is the border for k = 1 and before it for larger k.
-    """
-    if not isinstance(level, int):
-        toward = torch.where(fires, -change, change)
-        return torch.where(toward > 0, ((z - level).abs() - MARGIN).clamp_min(0.0) / toward, torch.inf).amin(0)
-    least = torch.where(fires & (change < 0), (z - MARGIN) / -change, torch.inf).min()
-    full = (fires.sum(1) == level).unsqueeze(1)
-    lowest, slowest = (torch.where(fires, side, torch.inf).amin(1, keepdim=True) for side in (z, change))
-    ahead = torch.where(full, lowest, 0.0) - z
-    closing = change - torch.where(full, slowest, 0.0)
-    room = torch.where(~fires & (closing > 0), (ahead - MARGIN) / closing, torch.inf)
-    least = torch.minimum(least, room.min())
-    return least.clamp_min(0.0).expand(z.shape[1])
+    lower = min(best, _span_bound(problem))
+    return EncoderMinimum(W_enc=w_enc, loss=best, lower=lower, stationarity=None, exact=False)
 
 
 def _span_bound(problem: _Problem) -> float:

@@ -52,14 +52,31 @@ class Isolated:
 
 
 def isolated(world: World | Isolated, pair: str = "autoencoder") -> Isolated:
-    """Return a world's features on their own for a pairing, in float64, unit rows at every site of a linear world."""
+    """Return a world's features on their own for a pairing, in float64, unit rows at every site of a linear world.
+
+    Parameters
+    ----------
+    world
+        A world; `Isolated` features are returned as they are.
+    pair
+        How sites are paired.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import isolated
+    >>> seen = isolated(World(WorldSpec(n_features=6, dims=(4,), interference=1.0)))
+    >>> tuple(seen.inputs.shape), seen.inputs.dtype
+    ((6, 4), torch.float64)
+    """
     if isinstance(world, Isolated):
         return world
-    inputs, targets = represented(world, pair)
-    return Isolated(inputs, targets, feature_weights(world.spec), world.spec.mean_magnitude)
+    inputs, targets = representations(world, pair)
+    weights, magnitude = feature_weights(world.spec), world.spec.mean_magnitude
+    return Isolated(inputs=inputs, targets=targets, weights=weights, magnitude=magnitude)
 
 
-def represented(
+def representations(
     world: World, pair: str, together: Bool[Tensor, "case feature"] | None = None
 ) -> tuple[Float[Tensor, "case d_in"], Float[Tensor, "case d_out"]]:
     """Return what every feature gives on its own, or what some give together, at the mean magnitude c and divided by c.
@@ -80,13 +97,24 @@ def represented(
 
 
 def feature_weights(spec: WorldSpec) -> Float[Tensor, " feature"]:
-    """Return M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0], exactly; a hierarchy's child never fires alone, its M_d is 0.
+    """Return 3.1's M_d = Pr(x = x_d e_d) E[x_d² | x_d > 0], exactly; a hierarchy's child never fires alone, its M_d is 0.
 
-    With magnitude a + Exp(β) the second moment is a² + 2aβ + 2β². A bent world keeps it, though a bent feature's length does not
-    grow in proportion to its magnitude.
+    A bent world keeps the second moment of a linear one, though a bent feature's length does not grow in proportion to its
+    magnitude.
+
+    Parameters
+    ----------
+    spec
+        The law of the features.
+
+    Examples
+    --------
+    >>> from lrbench import WorldSpec
+    >>> from lrbench.theory import feature_weights
+    >>> feature_weights(WorldSpec(n_features=2, dims=(2,), rate=0.5, magnitude_min=1.0, magnitude_scale=0.0)).tolist()
+    [0.25, 0.25]
     """
-    a, beta = spec.magnitude_min, spec.magnitude_scale
-    return torch.tensor(alone_probabilities(spec), dtype=torch.float64) * (a * a + 2 * a * beta + 2 * beta * beta)
+    return torch.tensor(alone_probabilities(spec), dtype=torch.float64) * spec.mean_squared_magnitude
 
 
 def alone_probabilities(spec: WorldSpec) -> list[float]:
@@ -122,14 +150,14 @@ def _times_the_rest(alone: list[float], silent: list[float], unit: list[int]) ->
     return [value * before[own] * after[own + 1] for value, own in zip(alone, unit, strict=True)]
 
 
-def double(dictionary: Dictionary) -> Dictionary:
+def in_float64(dictionary: Dictionary) -> Dictionary:
     """Return a dictionary in float64 on the CPU: the theory's tolerances come from float64 arithmetic."""
     weights = (dictionary.W_enc, dictionary.b_enc, dictionary.W_dec, dictionary.b_dec)
     w_enc, b_enc, w_dec, b_dec = (weight.to("cpu", torch.float64) for weight in weights)
     return Dictionary(w_enc, b_enc, w_dec, b_dec, dictionary.activation, dictionary.pair)
 
 
-def seen_by(dictionary: Dictionary, world: World | Isolated) -> Isolated:
+def isolated_for(dictionary: Dictionary, world: World | Isolated) -> Isolated:
     """Return the features on their own as a dictionary's pair sees them.
 
     Raises
@@ -157,10 +185,10 @@ def codes(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature late
 
     A BatchTopK without a threshold takes the n features as its batch: its code of one depends on the others.
     """
-    return double(dictionary).encode(seen.magnitude * seen.inputs) / seen.magnitude
+    return in_float64(dictionary).encode(seen.magnitude * seen.inputs) / seen.magnitude
 
 
-def goals(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature d_out"]:
+def targets_without_bias(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature d_out"]:
     """Return w_r^d - b_dec / c: what latents times decoder rows have to give."""
     return seen.targets - dictionary.b_dec.to("cpu", torch.float64) / seen.magnitude
 
@@ -168,7 +196,7 @@ def goals(dictionary: Dictionary, seen: Isolated) -> Float[Tensor, "feature d_ou
 def approximate_loss(
     dictionary: Dictionary, world: World | Isolated, weights: Float[Tensor, " feature"] | None = None
 ) -> float:
-    """Return L̃ = Σ_d M_d ‖w_r^d − W_D σ(W_E w_p^d)‖².
+    """Return L̃ = Σ_d M_d ‖w_r^d − W_D σ(W_E w_p^d)‖², the approximate loss of statement 3.1.
 
     Parameters
     ----------
@@ -184,11 +212,17 @@ def approximate_loss(
     ------
     LrbenchError
         When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench.theory import approximate_loss, worked_example
+    >>> approximate_loss(*worked_example())
+    1.0
     """
-    seen = seen_by(dictionary, world)
+    seen = isolated_for(dictionary, world)
     seen = seen if weights is None else replace(seen, weights=weights.double())
     latents = codes(dictionary, seen)
-    return loss_of(latents, dictionary.W_dec.to(latents), goals(dictionary, seen), seen.weights)
+    return loss_of(latents, dictionary.W_dec.to(latents), targets_without_bias(dictionary, seen), seen.weights)
 
 
 def loss_of(
@@ -221,8 +255,34 @@ class Loss:
 
 
 def sampled_loss(dictionary: Dictionary, world: World, n_samples: int = 4096, stream: str = "theory") -> Loss:
-    """Return a Monte-Carlo estimate of L = E‖x_r − W_D σ(W_E x_p)‖², the world's noise included."""
-    seen_by(dictionary, world)
+    """Return a Monte-Carlo estimate of L = E‖x_r − W_D σ(W_E x_p)‖² (3.1), the world's noise included.
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps.
+    world
+        Where the samples come from.
+    n_samples
+        How many.
+    stream
+        The name of the random numbers: another name gives other samples.
+
+    Raises
+    ------
+    LrbenchError
+        When the dimensions do not fit or the dictionary is not finite.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import sampled_loss, true_dictionary
+    >>> world = World(WorldSpec(n_features=6, dims=(4,), rate=0.1, interference=1.0))
+    >>> loss = sampled_loss(true_dictionary(world), world, n_samples=256)
+    >>> 0 < loss.standard_error < loss.mean < loss.largest
+    True
+    """
+    isolated_for(dictionary, world)
     dictionary = dictionary.to("cpu")
     ends = pair_sites(dictionary.pair, len(world.directions))
     size = max(1, min(n_samples, CHUNK_ELEMENTS // dictionary.n_latents))
@@ -234,33 +294,49 @@ def sampled_loss(dictionary: Dictionary, world: World, n_samples: int = 4096, st
         errors.append((second - dictionary.decode(dictionary.encode(first))).double().pow(2).sum(1))
     error = torch.cat(errors)
     spread = float(error.std()) if len(error) > 1 else 0.0
-    return Loss(float(error.mean()), spread / len(error) ** 0.5, float(error.max()))
+    return Loss(mean=float(error.mean()), standard_error=spread / len(error) ** 0.5, largest=float(error.max()))
 
 
 def exact_loss(dictionary: Dictionary, world: World) -> Loss:
-    """Return L = Σ_A Pr(A) ‖x_r(A) − W_D σ(W_E x_p(A))‖² over all supports A, and C, its largest summand.
+    """Return L = Σ_A Pr(A) ‖x_r(A) − W_D σ(W_E x_p(A))‖² over all supports A, and C, its largest summand (3.1).
+
+    Parameters
+    ----------
+    dictionary
+        Any; its pair says which sites it maps.
+    world
+        With finitely many samples, see below.
 
     Raises
     ------
     LrbenchError
         Unless features are independent, of one magnitude (``magnitude_scale=0``), without noise or bend and at most 16: then
         there are finitely many samples, each the sum of its features.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory import exact_loss, true_dictionary
+    >>> world = World(WorldSpec(n_features=6, dims=(4,), rate=0.1, interference=1.0, magnitude_scale=0.0))
+    >>> loss = exact_loss(true_dictionary(world), world)
+    >>> loss.standard_error, loss.mean <= loss.largest
+    (0.0, True)
     """
-    spec, seen = world.spec, seen_by(dictionary, world)
+    spec, seen = world.spec, isolated_for(dictionary, world)
     finite = isinstance(spec.structure, Independent) and spec.magnitude_scale == spec.noise == spec.bend == 0
     if not finite or spec.n_features > MAX_EXACT:
         raise LrbenchError(
             f"exact_loss: {spec.n_features} {spec.structure.kind} features with magnitude_scale={spec.magnitude_scale}, "
             f"noise={spec.noise}, bend={spec.bend}; expected at most {MAX_EXACT} independent ones and 0, else use sampled_loss"
         )
-    model, rates = double(dictionary), torch.tensor(spec.rates, dtype=torch.float64)
+    model, rates = in_float64(dictionary), torch.tensor(spec.rates, dtype=torch.float64)
     mean = largest = 0.0
     for active in _supports(spec.n_features, max(1, CHUNK_ELEMENTS // dictionary.n_latents)):
         chance = torch.where(active, rates, 1.0 - rates).prod(1)
         x = spec.magnitude_min * active.double()
         error = (x @ seen.targets - model.decode(model.encode(x @ seen.inputs))).pow(2).sum(1)
         mean, largest = mean + float(chance @ error), max(largest, float(error.max()))
-    return Loss(mean, 0.0, largest)
+    return Loss(mean=mean, standard_error=0.0, largest=largest)
 
 
 def _supports(n_features: int, size: int) -> Iterator[Tensor]:

@@ -52,6 +52,15 @@ def trap(
     ------
     LrbenchError
         For an unknown name, or a world that the construction does not exist in.
+
+    Examples
+    --------
+    >>> from lrbench import World, WorldSpec
+    >>> from lrbench.theory.traps import trap
+    >>> world = World(WorldSpec(n_features=6, dims=(6,), interference=0.3))
+    >>> start, trapped = trap("dead", world, n_latents=8)
+    >>> start.n_latents, len(trapped)
+    (8, 3)
     """
     n, parents = world.spec.n_features, sorted(world.spec.children)
     trapped = {"rotated": list(range(n)), "absorbed": parents, OWN: list(range(n)), f"{OWN}-hierarchy": parents}
@@ -62,26 +71,26 @@ def trap(
     if name == "dead":
         alive = order[n // 2 :].sort().values
         own = torch.eye(n, dtype=torch.float64)[:, alive]
-        found = read(own, seen.targets[alive], seen, pair)
-        return buried(found, n_latents, rng), order[: n // 2].sort().values.tolist()
+        found = dictionary_with_codes(own, seen.targets[alive], seen, pair)
+        return with_dead_latents(found, n_latents, rng), order[: n // 2].sort().values.tolist()
     if name == "polysemantic":
         blocks = [order[first : first + 2].tolist() for first in range(0, n, 2)]
         minimum = spurious_minimum(world, blocks, pair=pair)
-        found = read(codes(minimum, seen), minimum.W_dec, seen, pair)
+        found = dictionary_with_codes(codes(minimum, seen), minimum.W_dec, seen, pair)
         trapped[name] = sorted(order[: n - n % 2].tolist())
     elif name == "rotated":
         solution = zero_loss_without_recovery(world, seed=seed, pair=pair)
-        found = read(codes(solution, seen), solution.W_dec, seen, pair)
+        found = dictionary_with_codes(codes(solution, seen), solution.W_dec, seen, pair)
     elif name == "absorbed":
-        found = absorbed(world, pair)
+        found = absorbed_under_relu(world, pair)
     else:
         raise LrbenchError(
             f"unknown trap {name!r}: expected polysemantic, dead, rotated, absorbed, own or own-hierarchy"
         )
-    return buried(found, n_latents, rng), trapped[name]
+    return with_dead_latents(found, n_latents, rng), trapped[name]
 
 
-def read(
+def dictionary_with_codes(
     wanted: Float[Tensor, "feature latent"], w_dec: Float[Tensor, "latent d_out"], seen: Isolated, pair: str
 ) -> Dictionary:
     """Return a ReLU dictionary whose codes of every feature alone, at the mean magnitude, are the wanted ones.
@@ -115,7 +124,7 @@ def read(
     return Dictionary(w_enc, -seen.magnitude * level, w_dec, None, ReLU(), pair)
 
 
-def absorbed(world: World, pair: str) -> Dictionary:
+def absorbed_under_relu(world: World, pair: str) -> Dictionary:
     """Return `absorbed_pattern` under ReLU: its threshold c/2 becomes a bias, rows are doubled, the decoder is fitted anew."""
     pattern, seen = absorbed_pattern(world, pair), situations(world, pair)
     bias = torch.full((pattern.n_latents,), -seen.magnitude, dtype=torch.float64)
@@ -124,7 +133,7 @@ def absorbed(world: World, pair: str) -> Dictionary:
     return Dictionary(found.W_enc, bias, w_dec, None, ReLU(), pair)
 
 
-def buried(dictionary: Dictionary, n_latents: int, rng: torch.Generator) -> Dictionary:
+def with_dead_latents(dictionary: Dictionary, n_latents: int, rng: torch.Generator) -> Dictionary:
     """Return the dictionary with unit decoder rows, filled up to n_latents with dead latents in random directions.
 
     No gradient reaches a dead latent, that of AuxK neither: its pre-activation is negative on every sample. Resampling takes
