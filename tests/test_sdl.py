@@ -225,7 +225,7 @@ def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
         assert p["log_threshold"][row] == 0.0
     for name in ("W_enc", "b_enc", "W_dec", "log_threshold"):
         assert torch.equal(p[name][~dead], before[name][~dead])
-        for moment in (optimiser.watched[name].first, optimiser.watched[name].second):
+        for moment in (optimiser.by_kernel[name].first, optimiser.by_kernel[name].second):
             moment = moment.view_as(p[name])
             assert not moment[dead].any()
             assert bool(moment[~dead].all())

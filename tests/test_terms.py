@@ -42,7 +42,10 @@ def step(rule: Rule | None = None, dead: tuple[int, ...] = ()) -> Step:
     is_dead = torch.tensor([i in dead for i in range(LATENTS)])
     anchors = (normal(2, D_IN), normal(2, D_OUT))
     reconstruction = latents.decode(p["W_dec"], p["b_dec"])
-    return Step(x, normal(BATCH, D_OUT), reconstruction, pre, latents, p, encoder, rule, is_dead, anchors)
+    return Step(
+        x=x, target=normal(BATCH, D_OUT), reconstruction=reconstruction, pre=pre, latents=latents,
+        p=p, encoder=encoder, rule=rule, dead=is_dead, anchors=anchors,
+    )  # fmt: skip
 
 
 def z(s: Step) -> Tensor:
