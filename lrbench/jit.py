@@ -12,6 +12,8 @@ from typing import Any
 from numba import config, njit
 from platformdirs import user_cache_path
 
+NUMBA: Any = config  # numba makes its settings at import, where no type checker sees them
+
 
 def loop_compiler(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator: the function without the interpreter's lock, compiled at its first call.
@@ -43,8 +45,8 @@ def cache_folder() -> Path:
     Never beside the package, where pip would leave it behind and Python would take it for the package. Each version of lrbench
     has a folder of its own; numba tells installations in different places, and changed files, apart.
     """
-    if config.CACHE_DIR:
-        return Path(config.CACHE_DIR)
+    if NUMBA.CACHE_DIR:
+        return Path(NUMBA.CACHE_DIR)
     try:
         version = metadata.version("linear-representation-bench")
     except metadata.PackageNotFoundError:  # run from its source, without an installation
@@ -55,8 +57,8 @@ def cache_folder() -> Path:
 @contextmanager
 def _numba_cache_in(folder: Path) -> Iterator[Path]:
     """Let numba keep what is declared inside the block in a folder; other users of numba in this process keep their own."""
-    before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+    before, NUMBA.CACHE_DIR = NUMBA.CACHE_DIR, str(folder)
     try:
         yield folder
     finally:
-        config.CACHE_DIR = before
+        NUMBA.CACHE_DIR = before

@@ -62,7 +62,7 @@ class Rule:
         return {}
 
     def floor(self, p: Parameters) -> Tensor | float:
-        """Return the pre-activation, one for all or one a latent, up to which a latent is 0 and has no gradient."""
+        """Return the pre-activation, one for all or one per latent, up to which a latent is 0 and has no gradient."""
         return 0.0
 
     def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:

@@ -127,9 +127,7 @@ class SDL(Method):
             w_enc, b_enc, activation = rule.freeze(p, torch.addmm(p["b_enc"], sample, p["W_enc"].T))
         return Dictionary(w_enc, b_enc, p["W_dec"], p["b_dec"], activation, self.pair)
 
-    def _train(
-        self, view: TrainView, rule: Rule, p: Parameters, rng: torch.Generator
-    ) -> Bool[Tensor, " latent"]:
+    def _train(self, view: TrainView, rule: Rule, p: Parameters, rng: torch.Generator) -> Bool[Tensor, " latent"]:
         """Train the parameters in place and return which latents were dead at the last step."""
         batch_size = self.batch_size or view.budget.batch_size
         steps = view.budget.n_samples // batch_size

@@ -84,7 +84,7 @@ class Scale:
     n_sites: int = 2
 
     def task(self, n_features: int | None = None, **law: Any) -> TaskSpec:
-        """Return the task with 1.3 features a dimension, as in the paper's default, or as many as asked for.
+        """Return the task with 1.3 features per dimension, as in the paper's default, or as many as asked for.
 
         Parameters
         ----------
@@ -114,44 +114,15 @@ class Suite:
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite(
-            "smoke",
-            "one toy world per family, in seconds: does it run?",
-            Scale(
-                dim=32, rate=0.05, n_latents=64, n_distinct=4096, n_samples=64 * 150, batch_size=64, n_evaluation=2048
-            ),
-            seeds=1,
-        ),
-        Suite(
-            "quick",
-            "small worlds on a laptop, in minutes",
-            Scale(
-                dim=96,
-                rate=0.02,
-                n_latents=256,
-                n_distinct=65_536,
-                n_samples=256 * 600,
-                batch_size=256,
-                n_evaluation=8192,
-            ),
-            seeds=3,
-        ),
-        Suite(
-            "standard",
-            "the paper's scale: n about 1000, d = 768, 16,000 latents",
-            Scale(
-                dim=768,
-                rate=0.01,
-                n_latents=16_000,
-                n_distinct=100_000,
-                n_samples=2_560_000,
-                batch_size=1024,
-                n_evaluation=16_384,
-            ),
-            seeds=3,
-        ),
+        Suite("smoke", "one toy world per family, in seconds: does it run?", seeds=1, scale=Scale(
+            dim=32, rate=0.05, n_latents=64, n_distinct=4096, n_samples=64 * 150, batch_size=64, n_evaluation=2048)),
+        Suite("quick", "small worlds on a laptop, in minutes", seeds=3, scale=Scale(
+            dim=96, rate=0.02, n_latents=256, n_distinct=65_536, n_samples=256 * 600, batch_size=256, n_evaluation=8192)),
+        Suite("standard", "the paper's scale: n about 1000, d = 768, 16,000 latents", seeds=3, scale=Scale(
+            dim=768, rate=0.01, n_latents=16_000, n_distinct=100_000, n_samples=2_560_000, batch_size=1024,
+            n_evaluation=16_384)),
     )
-}
+}  # fmt: skip
 
 
 def get_suite(name: str) -> Suite:

@@ -142,7 +142,7 @@ def wide(rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short-list in bfloat16 also where the processor is slow at it."""
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, mode.BFLOAT16_QUESTIONS[0], lambda: True)
 
 
 @pytest.mark.parametrize("k", [8, 32])
@@ -197,6 +197,23 @@ def test_exact_never_rounds(short: None) -> None:
     with use("reference"):
         assert not mode.kernels_take(w)
     assert not mode.shortlist_pays(2, w)
+
+
+def test_a_torch_that_no_longer_answers_gets_no_short_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, b = wide(generator(0, "wide"))
+    for name in mode.BFLOAT16_QUESTIONS:
+        monkeypatch.delattr(torch.cpu, name)
+    assert not mode.shortlist_pays(len(x), w)
+    found = Encoder(w, b).top(x, 8).dense()
+    with use("exact"):
+        assert torch.equal(found, Encoder(w, b).top(x, 8).dense())
+    monkeypatch.setattr(torch.cpu, mode.BFLOAT16_QUESTIONS[1], lambda: True, raising=False)  # one of them is enough
+    assert mode.shortlist_pays(len(x), w)
+
+
+def test_torch_is_asked_what_it_answers() -> None:
+    """A torch without these questions would switch the short-list off in silence: then look for its public ones."""
+    assert all(hasattr(torch.cpu, name) for name in mode.BFLOAT16_QUESTIONS)
 
 
 def test_the_form_follows_the_density_both_ways_without_a_jump() -> None:
@@ -270,7 +287,7 @@ def test_without_kernels_the_optimiser_is_torchs() -> None:
         assert not optimiser.by_torch.state[p["b_enc"]]["exp_avg"][[0, 2]].any()
 
 
-def test_a_weight_that_is_not_watched_gets_an_ordinary_gradient() -> None:
+def test_a_weight_whose_rows_nobody_collects_gets_an_ordinary_gradient() -> None:
     p = parameters(torch.float64)
     loss_of(p, 1).backward()
     assert p["W_dec"].grad is not None

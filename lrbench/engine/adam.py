@@ -49,7 +49,9 @@ class Adam:
     def __init__(self, parameters: dict[str, Tensor], unit: tuple[str, ...] = ()) -> None:
         self.parameters, self.unit = parameters, unit
         self.steps = 0
-        self.by_kernel = {name: _kernel_state(p) for name, p in parameters.items() if kernels_take(p) and p.ndim in (1, 2)}
+        self.by_kernel = {
+            name: _kernel_state(p) for name, p in parameters.items() if kernels_take(p) and p.ndim in (1, 2)
+        }
         others = [p for name, p in parameters.items() if name not in self.by_kernel]
         self.by_torch = torch.optim.Adam(others, betas=BETAS, eps=EPSILON, fused=True) if others else None
 

@@ -4,7 +4,7 @@ Where the CPU multiplies in bfloat16 and the product is large, it is formed in b
 pre-activations of what is listed are computed again in float32, so no rounded number reaches the loss. What the list can miss:
 
 * `Encoder.above` nothing: it lists all that exceeds the floor less the largest error that the rounding can cause.
-* `Encoder.top` and `batch_top` list an eighth more than asked for, at least 8 a sample, and positive ones only; a true winner is
+* `Encoder.top` and `batch_top` list an eighth more than asked for, at least 8 per sample, and positive ones only; a true winner is
   missed when rounding costs it more places than that, or its sign. ``docs/performance.md`` says how often this was seen.
 
 ``LRBENCH_ENGINE=exact`` switches the short-list off (`lrbench.engine.mode`).

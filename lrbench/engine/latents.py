@@ -62,7 +62,7 @@ class Dense:
     Parameters
     ----------
     values
-        x_q, a row a sample.
+        x_q, one row per sample.
     """
 
     values: Float[Tensor, "batch latent"]

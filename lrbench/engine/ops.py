@@ -80,7 +80,11 @@ class _Decode(torch.autograd.Function):
         for_values = dots(chosen, ctx.w, vectors)
         if not ctx.needs_input_grad[1]:
             return for_values, None, None
-        return for_values, deliver_gradient(ctx.w, RowGradient(chosen.indices, ctx.values, chosen.samples, vectors)), None
+        return (
+            for_values,
+            deliver_gradient(ctx.w, RowGradient(chosen.indices, ctx.values, chosen.samples, vectors)),
+            None,
+        )
 
 
 class _Rows(torch.autograd.Function):

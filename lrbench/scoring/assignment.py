@@ -20,7 +20,7 @@ from lrbench.jit import loop_compiler
 
 KEPT = 64  # columns that a row keeps at hand
 BLOCK = 1024  # rows whose best columns are searched at a time
-BIDS = 8  # bids a row before paths are searched: close bids could go on for very long
+BIDS = 8  # bids per row before paths are searched: close bids could go on for very long
 
 
 _compiled = loop_compiler()
