@@ -24,7 +24,7 @@ class Shape:
     batch_size, steps
         Samples in a step, and how many steps the run that the timed ones belong to would have.
     k
-        Active latents a sample, where the variant has a k.
+        Active latents per sample, where the variant has a k.
     """
 
     d_in: int

@@ -15,11 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Self
 
+from lrbench import activation
 from lrbench.activation import Activation, check_k
-from lrbench.activation import BatchTopK as FinishedBatchTopK
-from lrbench.activation import JumpReLU as FinishedJumpReLU
-from lrbench.activation import ReLU as FinishedReLU
-from lrbench.activation import TopK as FinishedTopK
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Latents
 from lrbench.errors import LrbenchError
@@ -30,7 +27,21 @@ Parameters = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Rule:
-    """ReLU, and the base of the others: nothing to learn, nothing to bind."""
+    """ReLU, and the base of the others: nothing to learn, nothing to bind.
+
+    Examples
+    --------
+    A rule of one's own changes what differs. This one lets a latent be active from 0.1 on:
+
+    >>> class Shifted(Rule):
+    ...     def activate(self, pre, p):
+    ...         return pre.with_values(pre.values * (pre.values > 0.1))
+    ...
+    ...     def freeze(self, p, z):
+    ...         return p["W_enc"], p["b_enc"], activation.JumpReLU(0.1)
+    >>> Shifted().freeze({"W_enc": torch.eye(2), "b_enc": torch.zeros(2)}, torch.eye(2))[2]
+    JumpReLU(threshold=0.10000000149011612)
+    """
 
     def bind(self, budget: Budget) -> Self:
         """Return the rule with what it takes from the budget filled in."""
@@ -40,8 +51,18 @@ class Rule:
         """Return the learned parameters that the rule adds to the weights."""
         return {}
 
+    def start_from(self, b_enc: Float[Tensor, " given"]) -> Parameters:
+        """Return the rule's own parameters of latents whose encoder is given, where they differ from `start`.
+
+        Parameters
+        ----------
+        b_enc
+            Encoder biases of the given latents. With what is returned these compute σ of the dictionary that they come from.
+        """
+        return {}
+
     def floor(self, p: Parameters) -> Tensor | float:
-        """Return the pre-activation, one for all or one a latent, up to which a latent is 0 and has no gradient."""
+        """Return the pre-activation, one for all or one per latent, up to which a latent is 0 and has no gradient."""
         return 0.0
 
     def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
@@ -62,12 +83,31 @@ class Rule:
         z
             Pre-activations of training samples, for whatever has to be calibrated.
         """
-        return p["W_enc"], p["b_enc"], FinishedReLU()
+        return p["W_enc"], p["b_enc"], activation.ReLU()
 
 
 @dataclass(frozen=True)
 class TopK(Rule):
-    """The k largest of a sample; ``k=None`` takes ``ratio`` times the budget's L0, rounded up."""
+    """The k largest of a sample (Makhzani & Frey 2014; Gao et al. 2024).
+
+    Parameters
+    ----------
+    k
+        Latents a sample; None takes ``ratio`` times the budget's L0, rounded up, when training begins.
+    ratio
+        See ``k``.
+
+    Raises
+    ------
+    LrbenchError
+        For a k below 1 or a ratio that is not above 0, and when it is used before it knows its k.
+
+    Examples
+    --------
+    >>> from lrbench.view import Budget
+    >>> TopK(ratio=1.25).bind(Budget(n_latents=64, n_samples=9600, batch_size=64, l0=3))
+    TopK(k=4, ratio=1.25)
+    """
 
     k: int | None = None
     ratio: float = 1.0
@@ -82,28 +122,37 @@ class TopK(Rule):
         """Fill in k."""
         return self if self.k is not None else replace(self, k=min(budget.n_latents, math.ceil(self.ratio * budget.l0)))
 
+    def known_k(self) -> int:
+        """Return k, or raise `LrbenchError` while neither the declaration nor `bind` has said it."""
+        if self.k is None:
+            raise LrbenchError(
+                f"{type(self).__name__}(k=None): expected a number of latents; give k, or call bind(budget) before training"
+            )
+        return self.k
+
     def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
         """Return the k largest of a sample."""
-        return encoder.top(x, self.k or 1)
+        return encoder.top(x, self.known_k())
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the same k."""
-        return p["W_enc"], p["b_enc"], FinishedTopK(self.k or 1)
+        return p["W_enc"], p["b_enc"], activation.TopK(self.known_k())
 
 
 @dataclass(frozen=True)
 class BatchTopK(TopK):
-    """The k·B largest of a batch; the finished dictionary has the threshold that lets k per sample pass."""
+    """The k·B largest of a batch (Bussmann et al. 2024); the finished dictionary has the threshold that lets k per sample pass."""
 
     def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
         """Return the k·B largest."""
-        return encoder.batch_top(x, self.k or 1)
+        return encoder.batch_top(x, self.known_k())
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Calibrate the threshold: the (k·B)-th largest pre-activation of B training samples."""
-        keep = min((self.k or 1) * len(z), z.numel())
+        k = self.known_k()
+        keep = min(k * len(z), z.numel())
         threshold = max(0.0, float(z.flatten().topk(keep).values[-1]))
-        return p["W_enc"], p["b_enc"], FinishedBatchTopK(self.k or 1, threshold)
+        return p["W_enc"], p["b_enc"], activation.BatchTopK(k, threshold)
 
 
 @dataclass(frozen=True)
@@ -129,11 +178,11 @@ class JumpReLU(Rule):
     def count(self, pre: Latents, p: Parameters) -> Float[Tensor, ""]:
         """Return the batch mean of the number of active latents, differentiable in θ only."""
         threshold = pre.of_latent(p["log_threshold"].exp())
-        return _Step.apply(pre.values, threshold, self.bandwidth).sum() / pre.n_samples  # type: ignore[no-any-return, no-untyped-call]
+        return _Heaviside.apply(pre.values, threshold, self.bandwidth).sum() / pre.n_samples  # type: ignore[no-any-return, no-untyped-call]
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the learned thresholds."""
-        return p["W_enc"], p["b_enc"], FinishedJumpReLU(p["log_threshold"].exp())
+        return p["W_enc"], p["b_enc"], activation.JumpReLU(p["log_threshold"].exp())
 
 
 @dataclass(frozen=True)
@@ -143,6 +192,10 @@ class Gated(Rule):
     def start(self, n_latents: int) -> Parameters:
         """Return the logarithm of the magnitude's scale and its bias."""
         return {"log_scale": torch.zeros(n_latents), "b_mag": torch.zeros(n_latents)}
+
+    def start_from(self, b_enc: Float[Tensor, " given"]) -> Parameters:
+        """Return the gate's bias as the magnitude's: an open gate then passes the pre-activation."""
+        return {"b_mag": b_enc}
 
     def activate(self, pre: Latents, p: Parameters) -> Latents:
         """Return the magnitude where the gate is open."""
@@ -154,7 +207,7 @@ class Gated(Rule):
         """Fold gate and magnitude into a JumpReLU, which with shared rows is the same function."""
         scale = p["log_scale"].exp()
         threshold = (p["b_mag"] - scale * p["b_enc"]).clamp_min(0.0)
-        return scale.unsqueeze(1) * p["W_enc"], p["b_mag"], FinishedJumpReLU(threshold)
+        return scale.unsqueeze(1) * p["W_enc"], p["b_mag"], activation.JumpReLU(threshold)
 
 
 class _Jump(torch.autograd.Function):
@@ -174,7 +227,7 @@ class _Jump(torch.autograd.Function):
         return grads[0] * (z > threshold), for_threshold, None
 
 
-class _Step(torch.autograd.Function):
+class _Heaviside(torch.autograd.Function):
     """1[z > θ]; the gradient in θ is -1/ε inside the same box, that in z is zero."""
 
     @staticmethod

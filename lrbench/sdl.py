@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
@@ -49,6 +50,21 @@ class SDL(Method):
     resample
         How often dead latents are re-initialised toward badly reconstructed inputs (Bricken et al. 2023), evenly over the
         first 60% of the run; 0 for never.
+
+    Raises
+    ------
+    LrbenchError
+        For a hyper-parameter out of its range, and for a term that does not work with the rule.
+
+    Examples
+    --------
+    >>> import lrbench
+    >>> from lrbench.rules import TopK
+    >>> from lrbench.terms import AuxK
+    >>> method = SDL(rule=TopK(ratio=1.25), terms=(AuxK(),), lr=3e-3)
+    >>> view = lrbench.load_task("superposition/1.30x", "smoke").view()
+    >>> method.fit(view, seed=0).activation
+    TopK(k=4)
     """
 
     rule: Rule = field(default_factory=Rule)
@@ -66,6 +82,14 @@ class SDL(Method):
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise LrbenchError(f"batch_size={self.batch_size}: expected at least 1, or None for the budget's")
+        for term in self.terms:
+            if not isinstance(term, Term):
+                raise LrbenchError(f"terms holds {term!r}: expected instances of lrbench.terms.Term, for example L1()")
+            if not isinstance(self.rule, term.needs):
+                found, needed = type(self.rule).__name__, term.needs.__name__
+                raise LrbenchError(
+                    f"the term {type(term).__name__} with the rule {found}: expected the rule {needed}; change one of them"
+                )
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return the loop's own by name, the rule's by name, and each term's as ``<term>_<name>``."""
@@ -103,19 +127,24 @@ class SDL(Method):
             w_enc, b_enc, activation = rule.freeze(p, torch.addmm(p["b_enc"], sample, p["W_enc"].T))
         return Dictionary(w_enc, b_enc, p["W_dec"], p["b_dec"], activation, self.pair)
 
-    def _train(self, view: TrainView, rule: Rule, p: Parameters, rng: torch.Generator) -> None:
+    def _train(self, view: TrainView, rule: Rule, p: Parameters, rng: torch.Generator) -> Bool[Tensor, " latent"]:
+        """Train the parameters in place and return which latents were dead at the last step."""
         batch_size = self.batch_size or view.budget.batch_size
         steps = view.budget.n_samples // batch_size
         encoder, optimiser = Encoder(p["W_enc"], p["b_enc"]), Adam(p, unit=("W_dec",))
         anchors = view.anchors
         last_fired = torch.zeros(len(p["W_enc"]), device=view.device)
+        dead = torch.zeros_like(last_fired, dtype=torch.bool)
         resample_at = {round(RESAMPLE_UNTIL * steps * (i + 1) / self.resample) for i in range(self.resample)}
         for step, (x, target) in enumerate(view.batches(batch_size)):
             pre = rule.select(encoder, x, p)
             latents = rule.activate(pre, p)
             reconstruction = latents.decode(p["W_dec"], p["b_dec"])
             dead = step - last_fired > DEAD_AFTER * steps
-            state = Step(x, target, reconstruction, pre, latents, p, encoder, rule, dead, anchors)
+            state = Step(
+                x=x, target=target, reconstruction=reconstruction, pre=pre, latents=latents,
+                p=p, encoder=encoder, rule=rule, dead=dead, anchors=anchors,
+            )  # fmt: skip
             loss = squared_error(target, reconstruction)
             for term in self.terms:
                 loss = loss + term(state)
@@ -124,10 +153,10 @@ class SDL(Method):
             with torch.no_grad():
                 last_fired.masked_fill_(latents.fired(), step)
                 if step + 1 in resample_at:
-                    dead = step - last_fired > DEAD_AFTER * steps
-                    own = x if self.pair == "transcoder" else None
-                    resample_dead(p, optimiser, dead, target, reconstruction, rng, own, rule.start(len(dead)))
-                    last_fired.masked_fill_(dead, step)
+                    still_dead = step - last_fired > DEAD_AFTER * steps
+                    resample_dead(replace(state, dead=still_dead), optimiser, rng, tied=self.pair != "transcoder")
+                    last_fired.masked_fill_(still_dead, step)
+        return dead
 
 
 def start_parameters(view: TrainView, rule: Rule, rng: torch.Generator) -> Parameters:
@@ -146,8 +175,8 @@ def start_parameters(view: TrainView, rule: Rule, rng: torch.Generator) -> Param
         length, given = w_dec.norm(dim=1), slice(0, len(w_dec))
         p["W_enc"][given], p["b_enc"][given] = w_enc * length.unsqueeze(1), b_enc * length
         p["W_dec"][given], p["b_dec"] = F.normalize(w_dec, dim=1), b_dec.clone()
-        if "b_mag" in p:  # the magnitudes' own bias starts as the gate's: the function is the start's
-            p["b_mag"][given] = p["b_enc"][given]
+        for name, value in rule.start_from(p["b_enc"][given]).items():
+            p[name][given] = value
     return {name: tensor.requires_grad_() for name, tensor in p.items()}
 
 
@@ -156,32 +185,35 @@ def learning_rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(1.0, WARMUP * steps), (steps - step) / max(1.0, DECAY * steps))
 
 
-def resample_dead(
-    p: Parameters,
-    optimiser: Adam,
-    dead: Tensor,
-    target: Tensor,
-    reconstruction: Tensor,
-    rng: torch.Generator,
-    inputs: Tensor | None,
-    fresh: Parameters,
-) -> None:
+def resample_dead(step: Step, optimiser: Adam, rng: torch.Generator, *, tied: bool) -> None:
     """Point dead latents at inputs that are badly reconstructed, drawn in proportion to the square of their loss.
 
     Bricken et al. 2023: the decoder row becomes the sample's direction, the encoder row the same at a fifth of the mean norm
-    of the living, the bias 0, and Adam's memory of the latent is cleared. Here the direction is that of the residual; where
-    the encoder reads another site than the target (``inputs`` given), its row takes the sample's input. What the rule learns
-    per latent goes back to ``fresh``, its start.
+    of the living, the bias 0, and Adam's memory of the latent is cleared. Here the direction is that of the residual. What the
+    rule learns per latent goes back to its start.
+
+    Parameters
+    ----------
+    step
+        The step that was just taken, with its dead latents; its parameters are changed in place.
+    optimiser
+        What trains them.
+    rng
+        Draws the samples.
+    tied
+        Whether the encoder reads the site of the target; where it reads another, its row takes the sample's input.
     """
+    p, dead = step.p, step.dead
     rows = dead.nonzero().flatten()
     if not 0 < len(rows) < len(dead):
         return
-    residual = target - reconstruction
+    residual = step.target - step.reconstruction
     weights = residual.pow(2).sum(1).pow(2).cpu() + 1e-12
-    picks = torch.multinomial(weights, len(rows), replacement=True, generator=rng).to(target.device)
+    picks = torch.multinomial(weights, len(rows), replacement=True, generator=rng).to(residual.device)
     scale = 0.2 * p["W_enc"][~dead].norm(dim=1).mean()
     p["W_dec"][rows] = F.normalize(residual[picks], dim=1)
-    p["W_enc"][rows] = scale * F.normalize((residual if inputs is None else inputs)[picks], dim=1)
+    p["W_enc"][rows] = scale * F.normalize((residual if tied else step.x)[picks], dim=1)
+    fresh = step.rule.start(len(dead))
     for name, start in fresh.items():
         p[name][rows] = start[rows.cpu()].to(p[name])
     p["b_enc"][rows] = 0.0

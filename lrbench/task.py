@@ -56,7 +56,7 @@ class TaskSpec:
         return max(1, round(ANCHOR_SHARE * self.world.n_features))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """The size at which a suite asks its questions.
 
@@ -84,7 +84,7 @@ class Scale:
     n_sites: int = 2
 
     def task(self, n_features: int | None = None, **law: Any) -> TaskSpec:
-        """Return the task with 1.3 features a dimension, as in the paper's default, or as many as asked for.
+        """Return the task with 1.3 features per dimension, as in the paper's default, or as many as asked for.
 
         Parameters
         ----------
@@ -114,18 +114,15 @@ class Suite:
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite(
-            "smoke", "a toy world a family, in seconds: does it run?", Scale(32, 0.05, 64, 4096, 64 * 150, 64, 2048), 1
-        ),
-        Suite("quick", "small worlds on a laptop, in minutes", Scale(96, 0.02, 256, 65_536, 256 * 600, 256, 8192), 3),
-        Suite(
-            "standard",
-            "the paper's scale: n about 1000, d = 768, 16,000 latents",
-            Scale(768, 0.01, 16_000, 100_000, 2_560_000, 1024, 16_384),
-            3,
-        ),
+        Suite("smoke", "one toy world per family, in seconds: does it run?", seeds=1, scale=Scale(
+            dim=32, rate=0.05, n_latents=64, n_distinct=4096, n_samples=64 * 150, batch_size=64, n_evaluation=2048)),
+        Suite("quick", "small worlds on a laptop, in minutes", seeds=3, scale=Scale(
+            dim=96, rate=0.02, n_latents=256, n_distinct=65_536, n_samples=256 * 600, batch_size=256, n_evaluation=8192)),
+        Suite("standard", "the paper's scale: n about 1000, d = 768, 16,000 latents", seeds=3, scale=Scale(
+            dim=768, rate=0.01, n_latents=16_000, n_distinct=100_000, n_samples=2_560_000, batch_size=1024,
+            n_evaluation=16_384)),
     )
-}
+}  # fmt: skip
 
 
 def get_suite(name: str) -> Suite:

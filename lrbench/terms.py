@@ -1,9 +1,10 @@
-"""What a variant adds to the reconstruction loss; each is a small object with a weight, called once a step."""
+"""What a variant adds to the reconstruction loss; each is a small object with a weight, called once per step."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,12 +13,12 @@ from torch.nn import functional as F
 
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Latents
-from lrbench.engine.mode import remote
+from lrbench.engine.mode import host_waits_for
 from lrbench.engine.ops import rows
-from lrbench.rules import JumpReLU, Parameters, Rule
+from lrbench.rules import Gated, JumpReLU, Parameters, Rule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """What a training step has computed so far.
 
@@ -49,13 +50,34 @@ class Step:
     anchors: tuple[Float[Tensor, "anchor d_in"], Float[Tensor, "anchor d_out"]]
 
 
-class Term(Protocol):
-    """One addend of the loss."""
+class Term(ABC):
+    """One addend of the loss: a frozen dataclass whose fields are its hyper-parameters.
 
-    @property
-    def name(self) -> str:
-        """Prefix of the term's hyper-parameters."""
+    Attributes
+    ----------
+    name
+        Prefix of the term's hyper-parameters.
+    needs
+        The rule that the term works with, any by default; `lrbench.sdl.SDL` checks it when a method is declared.
 
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class SmallBias(Term):
+    ...     weight: float = 0.1
+    ...     name = "bias"
+    ...
+    ...     def __call__(self, step):
+    ...         return self.weight * step.p["b_enc"].pow(2).sum()
+    >>> from lrbench.sdl import SDL
+    >>> SDL(terms=(SmallBias(),)).hyperparameters()["bias_weight"]
+    0.1
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[type[Rule]] = Rule
+
+    @abstractmethod
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the addend."""
 
@@ -68,7 +90,7 @@ def squared_error(
 
 
 @dataclass(frozen=True)
-class L1:
+class L1(Term):
     """weight · ‖x_q‖₁; decoder rows have unit length, so weighting by their norms changes nothing (Bricken et al. 2023)."""
 
     weight: float = 0.1
@@ -80,24 +102,26 @@ class L1:
 
 
 @dataclass(frozen=True)
-class L0:
+class L0(Term):
     """weight · number of active latents, differentiable in the thresholds (Rajamanoharan et al. 2024b)."""
 
     weight: float = 0.05
     name = "l0"
+    needs = JumpReLU
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
-        assert isinstance(step.rule, JumpReLU), "the L0 term needs the JumpReLU rule's thresholds"
+        assert isinstance(step.rule, JumpReLU)  # for the type checker: SDL has compared it with `needs`
         return self.weight * step.rule.count(step.pre, step.p)
 
 
 @dataclass(frozen=True)
-class GateLoss:
+class GateLoss(Term):
     """weight · ‖ReLU(gate)‖₁, plus (unweighted) the error of reconstructing from the gate with a frozen decoder (Rajamanoharan et al. 2024a)."""
 
     weight: float = 0.1
     name = "gate"
+    needs = Gated
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
@@ -107,7 +131,7 @@ class GateLoss:
 
 
 @dataclass(frozen=True)
-class AuxK:
+class AuxK(Term):
     """weight · the error of reconstructing the residual from the d/2 dead latents that are nearest to firing (Gao et al. 2024).
 
     Parameters
@@ -125,18 +149,18 @@ class AuxK:
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the mean over the first samples of the batch; 0 while no latent is dead."""
-        if not remote(step.dead) and not step.dead.any():
+        if not host_waits_for(step.dead) and not step.dead.any():
             return step.target.new_zeros(())
         k = max(1, step.target.shape[1] // 2)
         few = max(1, min(len(step.x), self.pairs // k))
         residual = (step.target - step.reconstruction)[:few].detach()
-        pre = step.encoder.again(few, k, among=step.dead)
+        pre = step.encoder.top_of_last_batch(few, k, among=step.dead)
         revived = pre.with_values(pre.values.relu()).decode(step.p["W_dec"], torch.zeros_like(step.p["b_dec"]))
         return self.weight * squared_error(residual, revived) * step.dead.any()
 
 
 @dataclass(frozen=True)
-class Prefixes:
+class Prefixes(Term):
     """weight · Σ_i L(first m_i latents): nested dictionaries, coarse features first (Bussmann et al. 2025).
 
     Parameters
@@ -162,7 +186,7 @@ class Prefixes:
 
 
 @dataclass(frozen=True)
-class Anchors:
+class Anchors(Term):
     """weight · (‖W_enc[:k] − W̃_p‖² + ‖W_dec[:k] − W̃_r‖²) for k known features (the paper's feature anchoring).
 
     Parameters

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 from typing_extensions import Self
@@ -16,7 +16,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.sdl import SDL, start_parameters
 from lrbench.seeds import derive_seed, generator
-from lrbench.terms import Anchors, Step
+from lrbench.terms import Anchors
 from lrbench.view import TrainView
 
 RESAMPLE = 4  # how often dead latents start anew in a run
@@ -48,6 +48,18 @@ class AutoAnchored(SDL):
         Cosine of two decoder rows from which on they are one direction.
     scouting
         Share of the budget that the two first runs spend together.
+
+    Raises
+    ------
+    LrbenchError
+        For a ``scouting`` that is no share, and, when it is fitted, for a budget of fewer than three steps.
+
+    Examples
+    --------
+    >>> import lrbench
+    >>> method = lrbench.load_method("topk_sae+autoanchor", scouting=0.25)
+    >>> type(method).__name__, method.scouting
+    ('AutoAnchored', 0.25)
     """
 
     anchor_weight: float = 0.1
@@ -90,10 +102,10 @@ class AutoAnchored(SDL):
 
     def _scout(self, view: TrainView, seed: int) -> Rows:
         """Train for a while; no more samples are looked at than those of the batches."""
-        rng, rule, last = generator(seed, "init"), self.rule.bind(view.budget), _LastStep()
+        rng, rule = generator(seed, "init"), self.rule.bind(view.budget)
         p = start_parameters(view, rule, rng)
-        replace(self, terms=(*self.terms, last))._train(view, rule, p, rng)
-        return Rows(*(p[name].detach()[~last.dead] for name in ("W_enc", "W_dec")))
+        dead = self._train(view, rule, p, rng)
+        return Rows(*(p[name].detach()[~dead] for name in ("W_enc", "W_dec")))
 
     @staticmethod
     def _own() -> tuple[str, ...]:
@@ -107,17 +119,6 @@ def autoanchored(method: SDL) -> AutoAnchored:
 
 
 MAKERS: dict[str, Callable[[SDL], SDL]] = {"anchored": anchored, "resample": resampling, "autoanchor": autoanchored}
-
-
-class _LastStep:
-    """A term that adds nothing and keeps which latents were dead at the last step."""
-
-    name = "last"
-    dead: Bool[Tensor, " latent"]
-
-    def __call__(self, step: Step) -> Float[Tensor, ""]:
-        self.dead = step.dead
-        return step.target.new_zeros(())
 
 
 def _spend(view: TrainView, n_samples: int, order: int) -> TrainView:

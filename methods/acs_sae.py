@@ -8,11 +8,11 @@ the error, with the pattern of the new encoder, has fallen.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lrbench.activation import TopK
+from lrbench import activation
 from lrbench.alternate import reconstruction_error, refit_decoder, refit_encoder, topk_codes
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
-from lrbench.rules import TopK as Rule
+from lrbench.rules import TopK
 from lrbench.sdl import start_parameters
 from lrbench.seeds import generator
 from lrbench.view import TrainView
@@ -34,9 +34,9 @@ class AlternatingConvexSearch(Method):
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return what is reached when the budget is spent or no step lowers the error."""
         view = view.paired(self.pair)
-        rule = Rule(ratio=self.ratio).bind(view.budget)
+        rule = TopK(ratio=self.ratio).bind(view.budget)
         p = {name: t.detach() for name, t in start_parameters(view, rule, generator(seed, "init")).items()}
-        w_enc, b_enc, w_dec, b_dec, k = p["W_enc"], p["b_enc"], p["W_dec"], p["b_dec"], rule.k or 1
+        w_enc, b_enc, w_dec, b_dec, k = p["W_enc"], p["b_enc"], p["W_dec"], p["b_dec"], rule.known_k()
         x, target = view.head(min(self.samples, max(1, view.budget.n_samples // self.passes)))
         target = target - b_dec
         codes, passes, step = topk_codes(w_enc, b_enc, x, k), view.budget.n_samples // len(x) - 1, 1.0
@@ -53,7 +53,7 @@ class AlternatingConvexSearch(Method):
                     break
                 step /= 2
         w_dec = refit_decoder(codes, w_dec, target, self.decoder_iterations)
-        return Dictionary(w_enc, b_enc, w_dec, b_dec, TopK(k), self.pair)
+        return Dictionary(w_enc, b_enc, w_dec, b_dec, activation.TopK(k), self.pair)
 
 
 METHOD = AlternatingConvexSearch()

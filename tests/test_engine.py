@@ -22,7 +22,7 @@ from lrbench.engine.adam import REST, Adam
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Active, Dense
 from lrbench.engine.mode import use
-from lrbench.engine.rows import RowGradient, joined, watch
+from lrbench.engine.rows import RowGradient, collect_row_gradients, joined
 from lrbench.engine.selection import Selection
 from lrbench.errors import LrbenchError
 from lrbench.sdl import SDL
@@ -105,7 +105,7 @@ def test_a_second_selection_is_from_the_same_batch_among_some_latents(first: str
         encoder = Encoder(w, torch.zeros(30))
         encoder.density = 0.0
         getattr(encoder, first)(x, 4)
-        found = encoder.again(25, 3, among).dense().relu()
+        found = encoder.top_of_last_batch(25, 3, among).dense().relu()
     z = (x[:25] @ w.T).masked_fill(~among, 0).relu()
     cut = z.sort(dim=1, descending=True).values[:, 2:3]
     torch.testing.assert_close(found, torch.where(z >= cut, z, 0.0))
@@ -130,7 +130,7 @@ def test_an_error_in_another_thread_is_raised() -> None:
 
     torch.set_num_threads(2)
     with pytest.raises(ValueError, match="in a share"):
-        kernels.spread(broken, 1000)
+        kernels.run_in_threads(broken, 1000)
 
 
 def wide(rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,13 +142,13 @@ def wide(rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short-list in bfloat16 also where the processor is slow at it."""
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, mode.BFLOAT16_QUESTIONS[0], lambda: True)
 
 
 @pytest.mark.parametrize("k", [8, 32])
 def test_the_short_list_misses_hardly_any_winner_and_rounds_no_value(short: None, k: int) -> None:
     x, w, b = wide(generator(k, "wide"))
-    assert mode.rounded(len(x), w)
+    assert mode.shortlist_pays(len(x), w)
     encoder = Encoder(w, b)
     z = torch.addmm(b, x, w.T)
     for found, exact in (
@@ -183,7 +183,7 @@ def test_nor_where_every_product_is_rounded_the_wrong_way(short: None, monkeypat
     x = torch.tensor([[low] * 128 + [high] * 128 + [1.0]])
     encoder = Encoder(torch.tensor([[low] * 128 + [-high] * 128 + [0.15]]), torch.zeros(1))
     encoder.density = 0.0
-    assert mode.rounded(1, encoder.w)
+    assert mode.shortlist_pays(1, encoder.w)
     assert 0 < float(encoder.all(x).values) < 0.03
     assert F.linear(x.bfloat16(), encoder.w.bfloat16()).item() < -0.5
     assert encoder.above(x, 0.0).values.shape == (1,)
@@ -192,11 +192,28 @@ def test_nor_where_every_product_is_rounded_the_wrong_way(short: None, monkeypat
 def test_exact_never_rounds(short: None) -> None:
     x, w, _ = wide(generator(0, "wide"))
     with use("exact"):
-        assert mode.compiled(w)
-        assert not mode.rounded(len(x), w)
+        assert mode.kernels_take(w)
+        assert not mode.shortlist_pays(len(x), w)
     with use("reference"):
-        assert not mode.compiled(w)
-    assert not mode.rounded(2, w)
+        assert not mode.kernels_take(w)
+    assert not mode.shortlist_pays(2, w)
+
+
+def test_a_torch_that_no_longer_answers_gets_no_short_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, b = wide(generator(0, "wide"))
+    for name in mode.BFLOAT16_QUESTIONS:
+        monkeypatch.delattr(torch.cpu, name)
+    assert not mode.shortlist_pays(len(x), w)
+    found = Encoder(w, b).top(x, 8).dense()
+    with use("exact"):
+        assert torch.equal(found, Encoder(w, b).top(x, 8).dense())
+    monkeypatch.setattr(torch.cpu, mode.BFLOAT16_QUESTIONS[1], lambda: True, raising=False)  # one of them is enough
+    assert mode.shortlist_pays(len(x), w)
+
+
+def test_torch_is_asked_what_it_answers() -> None:
+    """A torch without these questions would switch the short-list off in silence: then look for its public ones."""
+    assert all(hasattr(torch.cpu, name) for name in mode.BFLOAT16_QUESTIONS)
 
 
 def test_the_form_follows_the_density_both_ways_without_a_jump() -> None:
@@ -239,7 +256,7 @@ def loss_of(p: dict[str, Tensor], step: int) -> Tensor:
 def test_the_optimiser_takes_the_steps_of_torch() -> None:
     fast, slow = parameters(torch.float64), parameters(torch.float64)
     optimiser, torch_adam = Adam(fast, unit=("W_dec",)), torch.optim.Adam(list(slow.values()))
-    assert set(optimiser.watched) == set(fast)
+    assert set(optimiser.by_kernel) == set(fast)
     for step in range(REST + 80):
         lr = 0.01 / (1 + step % 5)
         loss_of(fast, step).backward()
@@ -253,7 +270,7 @@ def test_the_optimiser_takes_the_steps_of_torch() -> None:
             slow["W_dec"].copy_(F.normalize(slow["W_dec"], dim=1))
     for name in fast:
         assert float((fast[name] - slow[name]).detach().abs().max()) < 1e-8, name
-    assert int(optimiser.watched["W_enc"].idle[-1]) < REST  # it rested, and came back
+    assert int(optimiser.by_kernel["W_enc"].idle[-1]) < REST  # it rested, and came back
 
 
 def test_without_kernels_the_optimiser_is_torchs() -> None:
@@ -263,19 +280,19 @@ def test_without_kernels_the_optimiser_is_torchs() -> None:
         loss_of(p, 0).backward()
         assert p["W_dec"].grad is not None
         optimiser.step(0.1)
-        assert not optimiser.watched
+        assert not optimiser.by_kernel
         assert torch.allclose(p["W_dec"].norm(dim=1), torch.ones(40))
         optimiser.forget(("W_enc", "b_enc"), torch.tensor([0, 2]))
-        assert optimiser.others is not None
-        assert not optimiser.others.state[p["b_enc"]]["exp_avg"][[0, 2]].any()
+        assert optimiser.by_torch is not None
+        assert not optimiser.by_torch.state[p["b_enc"]]["exp_avg"][[0, 2]].any()
 
 
-def test_a_weight_that_is_not_watched_gets_an_ordinary_gradient() -> None:
+def test_a_weight_whose_rows_nobody_collects_gets_an_ordinary_gradient() -> None:
     p = parameters(torch.float64)
     loss_of(p, 1).backward()
     assert p["W_dec"].grad is not None
     expected = p["W_dec"].grad.clone()
-    left = watch(p["W_dec"])
+    left = collect_row_gradients(p["W_dec"])
     loss_of(p, 1).backward()
     assert torch.equal(p["W_dec"].grad, expected)
     torch.testing.assert_close(joined(left).dense(40), expected)
@@ -302,8 +319,8 @@ def test_the_steps_that_never_wait_are_the_same(
     task, method = load_task("superposition/1.30x", "smoke"), lrbench.load_method(name)
     with use("reference"):
         waiting = method.fit(task.view(), seed=0)
-        monkeypatch.setattr("lrbench.engine.latents.remote", lambda tensor: True)
-        monkeypatch.setattr("lrbench.terms.remote", lambda tensor: True)
+        monkeypatch.setattr("lrbench.engine.latents.host_waits_for", lambda tensor: True)
+        monkeypatch.setattr("lrbench.terms.host_waits_for", lambda tensor: True)
         never = method.fit(task.view(), seed=0)
     torch.testing.assert_close(never.W_dec, waiting.W_dec, rtol=1e-3, atol=1e-3)
 
@@ -352,7 +369,7 @@ def test_a_rule_that_takes_all_serves_a_later_selection_from_the_same_batch() ->
             encoder = Encoder(w, torch.zeros(12))
             encoder.top(old, 2)
             encoder.all(x)
-            again = encoder.again(12, 3, torch.ones(12, dtype=torch.bool))
+            again = encoder.top_of_last_batch(12, 3, torch.ones(12, dtype=torch.bool))
         expected = (x @ w.T).topk(3, dim=1).values.relu()
         torch.testing.assert_close(again.dense().relu().topk(3, dim=1).values, expected)
 

@@ -62,7 +62,10 @@ def test_a_step_on_a_gpu_is_that_of_the_kernels_and_never_waits(name: str) -> No
             pre = rule.select(encoder, x, p)
             latents = rule.activate(pre, p)
             reconstruction = latents.decode(p["W_dec"], p["b_dec"])
-            state = Step(x, target, reconstruction, pre, latents, p, encoder, rule, dead, anchors)
+            state = Step(
+                x=x, target=target, reconstruction=reconstruction, pre=pre, latents=latents,
+                p=p, encoder=encoder, rule=rule, dead=dead, anchors=anchors,
+            )  # fmt: skip
             loss = squared_error(target, reconstruction)
             for term in method.terms:
                 loss = loss + term(state)

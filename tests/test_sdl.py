@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import doctest
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-import lrbench
+import lrbench.rules
+import lrbench.sdl
+import lrbench.terms
+import lrbench.twins
 from lrbench.catalogue.methods import method_catalogue
 from lrbench.dictionary import Dictionary
 from lrbench.engine.adam import Adam
+from lrbench.engine.encoder import Encoder
+from lrbench.engine.latents import Dense
 from lrbench.errors import LrbenchError
-from lrbench.rules import BatchTopK, JumpReLU, Parameters, Rule, TopK
+from lrbench.rules import BatchTopK, Gated, JumpReLU, Parameters, Rule, TopK
 from lrbench.sdl import SDL, learning_rate, resample_dead, start_parameters
 from lrbench.seeds import generator
 from lrbench.task import Task
-from lrbench.terms import L0, L1, Anchors, AuxK, Prefixes, Step, squared_error
+from lrbench.terms import L0, L1, Anchors, AuxK, GateLoss, Prefixes, Step, Term, squared_error
 from lrbench.twins import anchored
 from lrbench.view import TrainView
 
@@ -29,7 +37,7 @@ WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
 @dataclass(frozen=True)
-class Spy:
+class Spy(Term):
     """A term that adds nothing and writes down what it sees."""
 
     losses: list[float] = field(default_factory=list)
@@ -124,7 +132,7 @@ def test_hyperparameters_go_round(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("topk_sae", {"learning_rate": 1.0}, "unknown hyper-parameter 'learning_rate': expected one of lr, batch_size"),
+        ("topk_sae", {"learning_rate": 1.0}, "hyper-parameter 'learning_rate': expected lr, batch_size"),
         ("topk_sae", {"anchor_weight": 1.0}, "unknown hyper-parameter 'anchor_weight'"),
         ("topk_sae", {"pair": "transcoder"}, "unknown hyper-parameter 'pair'"),
         ("topk_sae", {"lr": 0.0}, r"lr=0\.0"),
@@ -142,6 +150,57 @@ def test_bad_hyperparameters_are_refused_in_one_line(
     with pytest.raises(LrbenchError, match=message) as caught:
         lrbench.load_method(name, **changes).fit(task.view())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "terms", "message"),
+    [
+        (TopK(), (L0(),), "the term L0 with the rule TopK: expected the rule JumpReLU; change one of them"),
+        (Rule(), (L1(), L0()), "the term L0 with the rule Rule: expected the rule JumpReLU"),
+        (JumpReLU(), (GateLoss(),), "the term GateLoss with the rule JumpReLU: expected the rule Gated"),
+        (Rule(), (L1,), "expected instances of lrbench.terms.Term, for example L1()"),
+    ],
+)
+def test_a_term_is_refused_where_it_is_declared(rule: Rule, terms: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(LrbenchError, match=re.escape(message)) as caught:
+        SDL(rule=rule, terms=terms)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rule_of_ones_own_serves_the_terms_of_its_base() -> None:
+    class Mine(JumpReLU):
+        pass
+
+    assert SDL(rule=Mine(), terms=(L0(),)).terms == (L0(),)
+
+
+@pytest.mark.parametrize("module", [lrbench.rules, lrbench.terms, lrbench.sdl, lrbench.twins])
+def test_the_examples_in_the_docstrings_run(module: ModuleType) -> None:
+    failed, attempted = doctest.testmod(module)
+    assert failed == 0 < attempted
+
+
+def test_the_loop_returns_which_latents_were_dead_at_the_last_step(task: Task) -> None:
+    view = task.view()
+    view = replace(view, budget=replace(view.budget, n_samples=30 * view.budget.batch_size))
+    rng, rule, spy = generator(0, "init"), HalfDead(), Spy()
+    dead = SDL(rule=rule, terms=(spy,))._train(view, rule, start_parameters(view, rule, rng), rng)
+    assert dead.tolist() == [True] * 32 + [False] * 32
+    assert spy.dead[-1] == 32
+    none = replace(view, budget=replace(view.budget, n_samples=0))
+    assert not SDL(rule=rule)._train(none, rule, start_parameters(none, rule, rng), rng).any()
+
+
+@pytest.mark.parametrize("rule", [Rule(), Gated()])
+def test_a_rule_begins_as_the_given_start(rule: Rule, task: Task) -> None:
+    rng = generator(0, "given")
+    rows, bias = torch.randn(5, 32, generator=rng), torch.randn(5, generator=rng)
+    given = Dictionary(rows, bias, rows, None, lrbench.activation.ReLU())
+    view = replace(task.view(), start=given)
+    p = start_parameters(view, rule, rng)
+    x = view.head(100)[0]
+    latents = rule.activate(Dense(torch.addmm(p["b_enc"], x, p["W_enc"].T)), p).dense()
+    torch.testing.assert_close(latents[:, :5], given.encode(x) * rows.norm(dim=1), rtol=1e-4, atol=1e-4)
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
@@ -215,8 +274,14 @@ def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
     reconstruction = x.clone()
     reconstruction[17] -= torch.tensor([0.0, 5.0, 0.0, 0.0])  # the one sample with an error
     dead = torch.tensor([False, True, False, False, True, False])
+    encoder, rule = Encoder(p["W_enc"], p["b_enc"]), JumpReLU(threshold=1.0)
+    pre = Dense(torch.zeros(50, 6))
+    step = Step(
+        x=x, target=x, reconstruction=reconstruction, pre=pre, latents=pre,
+        p=p, encoder=encoder, rule=rule, dead=dead, anchors=(x[:0], x[:0]),
+    )  # fmt: skip
     with torch.no_grad():
-        resample_dead(p, optimiser, dead, x, reconstruction, rng, None, {"log_threshold": torch.zeros(6)})
+        resample_dead(step, optimiser, rng, tied=True)
     scale = 0.2 * before["W_enc"][~dead].norm(dim=1).mean()
     for row in (1, 4):
         assert p["W_dec"][row].tolist() == [0.0, 1.0, 0.0, 0.0]
@@ -225,18 +290,18 @@ def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
         assert p["log_threshold"][row] == 0.0
     for name in ("W_enc", "b_enc", "W_dec", "log_threshold"):
         assert torch.equal(p[name][~dead], before[name][~dead])
-        for moment in (optimiser.watched[name].first, optimiser.watched[name].second):
+        for moment in (optimiser.by_kernel[name].first, optimiser.by_kernel[name].second):
             moment = moment.view_as(p[name])
             assert not moment[dead].any()
             assert bool(moment[~dead].all())
     for none_or_all in (torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)):
         unchanged = {name: tensor.detach().clone() for name, tensor in p.items()}
         with torch.no_grad():
-            resample_dead(p, optimiser, none_or_all, x, reconstruction, rng, None, {})
+            resample_dead(replace(step, dead=none_or_all), optimiser, rng, tied=True)
         assert all(torch.equal(p[name], unchanged[name]) for name in shapes)
     inputs = torch.randn(50, 4, generator=rng)  # a transcoder's encoder reads another site
     with torch.no_grad():
-        resample_dead(p, optimiser, dead, x, reconstruction, rng, inputs, {})
+        resample_dead(replace(step, x=inputs), optimiser, rng, tied=False)
     assert p["W_dec"][1].tolist() == [0.0, 1.0, 0.0, 0.0]
     assert float(torch.cosine_similarity(p["W_enc"][1].detach(), inputs[17], dim=0)) == pytest.approx(1.0)
 

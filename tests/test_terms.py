@@ -14,6 +14,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Dense
 from lrbench.engine.mode import use
+from lrbench.errors import LrbenchError
 from lrbench.rules import BatchTopK, Gated, JumpReLU, Rule, TopK
 from lrbench.terms import L0, L1, Anchors, AuxK, GateLoss, Prefixes, Step, squared_error
 from lrbench.view import Budget
@@ -42,7 +43,10 @@ def step(rule: Rule | None = None, dead: tuple[int, ...] = ()) -> Step:
     is_dead = torch.tensor([i in dead for i in range(LATENTS)])
     anchors = (normal(2, D_IN), normal(2, D_OUT))
     reconstruction = latents.decode(p["W_dec"], p["b_dec"])
-    return Step(x, normal(BATCH, D_OUT), reconstruction, pre, latents, p, encoder, rule, is_dead, anchors)
+    return Step(
+        x=x, target=normal(BATCH, D_OUT), reconstruction=reconstruction, pre=pre, latents=latents,
+        p=p, encoder=encoder, rule=rule, dead=is_dead, anchors=anchors,
+    )  # fmt: skip
 
 
 def z(s: Step) -> Tensor:
@@ -228,6 +232,17 @@ def test_batchtopk_freezes_to_the_threshold_that_lets_k_pass() -> None:
     assert isinstance(sigma, activation.BatchTopK)
     assert sigma.threshold == 0.0
     assert torch.equal(sigma(z), z.relu())
+
+
+@pytest.mark.parametrize("rule", [TopK(), BatchTopK()])
+def test_a_rule_that_does_not_know_its_k_says_so(rule: TopK) -> None:
+    z = torch.randn(5, LATENTS, generator=torch.Generator().manual_seed(0))
+    p = {"W_enc": torch.eye(LATENTS), "b_enc": torch.zeros(LATENTS)}
+    message = f"{type(rule).__name__}\\(k=None\\): expected a number of latents; give k, or call bind\\(budget\\)"
+    with pytest.raises(LrbenchError, match=message):
+        rule.select(Encoder(p["W_enc"], p["b_enc"]), z, p)
+    with pytest.raises(LrbenchError, match=message):
+        rule.freeze(p, z)
 
 
 def test_k_comes_from_the_budget_unless_it_is_given() -> None:

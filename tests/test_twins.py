@@ -137,11 +137,11 @@ def test_autoanchor_anchors_true_directions(load_task: Callable[..., Task], monk
     views: list[TrainView] = []
     train = SDL._train
 
-    def watched(self: SDL, view: TrainView, *rest: Any) -> None:
+    def noted(self: SDL, view: TrainView, *rest: Any) -> torch.Tensor:
         views.append(view)
-        train(self, view, *rest)
+        return train(self, view, *rest)
 
-    monkeypatch.setattr(SDL, "_train", watched)
+    monkeypatch.setattr(SDL, "_train", noted)
     lrbench.load_method("topk_sae+autoanchor").fit(task.view("autoencoder"), seed=0)
     scout, other, last = views
     assert len({scout.seed, other.seed, last.seed}) == 3

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrbench.engine.mode import compiled, kernels
-from lrbench.engine.rows import RowGradient, by_latent, joined, watch
+from lrbench.engine.mode import kernels, kernels_take
+from lrbench.engine.rows import RowGradient, by_latent, collect_row_gradients, joined
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -23,7 +23,7 @@ REST = 170  # steps after which a row's momentum, (0.9 / √0.999)^170 of what i
 
 
 @dataclass(frozen=True)
-class _Watched:
+class _KernelState:
     """A parameter that the kernels update, with Adam's memory of it; ``none`` is a gradient of no rows."""
 
     parameter: Tensor
@@ -49,63 +49,65 @@ class Adam:
     def __init__(self, parameters: dict[str, Tensor], unit: tuple[str, ...] = ()) -> None:
         self.parameters, self.unit = parameters, unit
         self.steps = 0
-        self.watched = {name: _watched(p) for name, p in parameters.items() if compiled(p) and p.ndim in (1, 2)}
-        others = [p for name, p in parameters.items() if name not in self.watched]
-        self.others = torch.optim.Adam(others, betas=BETAS, eps=EPSILON, fused=True) if others else None
+        self.by_kernel = {
+            name: _kernel_state(p) for name, p in parameters.items() if kernels_take(p) and p.ndim in (1, 2)
+        }
+        others = [p for name, p in parameters.items() if name not in self.by_kernel]
+        self.by_torch = torch.optim.Adam(others, betas=BETAS, eps=EPSILON, fused=True) if others else None
 
     def step(self, lr: float) -> None:
         """Take a step against the gradients of the last backward pass, and clear them."""
         self.steps += 1
-        for name, watched in self.watched.items():
-            self._step(watched, lr, name in self.unit)
-        if self.others is None:
+        for name, entry in self.by_kernel.items():
+            self._step(entry, lr, name in self.unit)
+        if self.by_torch is None:
             return
-        self.others.param_groups[0]["lr"] = lr
-        self.others.step()
-        self.others.zero_grad()
+        self.by_torch.param_groups[0]["lr"] = lr
+        self.by_torch.step()
+        self.by_torch.zero_grad()
         with torch.no_grad():
             for name in self.unit:
-                if name not in self.watched:
+                if name not in self.by_kernel:
                     self.parameters[name].copy_(F.normalize(self.parameters[name], dim=1))
 
     def forget(self, names: Iterable[str], rows: Int[Tensor, " row"]) -> None:
         """Clear the memory of these latents, as if they had never had a gradient."""
         for name in names:
-            if name in self.watched:
-                memory = (self.watched[name].first, self.watched[name].second)
+            if name in self.by_kernel:
+                memory = (self.by_kernel[name].first, self.by_kernel[name].second)
             else:
-                assert self.others is not None
-                state = self.others.state[self.parameters[name]]
+                assert self.by_torch is not None
+                state = self.by_torch.state[self.parameters[name]]
                 memory = (state["exp_avg"], state["exp_avg_sq"])
             for moment in memory:
                 moment[rows] = 0.0
 
-    def _step(self, watched: _Watched, lr: float, unit: bool) -> None:
-        w, gradient = watched.weight, watched.parameter.grad
+    def _step(self, entry: _KernelState, lr: float, unit: bool) -> None:
+        w, gradient = entry.weight, entry.parameter.grad
         number = np.float32 if w.dtype == torch.float32 else np.float64
         corrections = lr / (1 - BETAS[0] ** self.steps), (1 - BETAS[1] ** self.steps) ** -0.5
         scalars = [number(scalar) for scalar in (*BETAS, *corrections, EPSILON)]
-        watched.parameter.grad = None
+        entry.parameter.grad = None
         if w.ndim == 1:
             if gradient is not None:
-                vectors = gradient, w, watched.first, watched.second
+                vectors = gradient, w, entry.first, entry.second
                 kernels.adam(*(vector.numpy() for vector in vectors), *scalars)
             return
-        terms, starts, order = none = watched.none
-        if watched.gradients:
-            terms = joined(watched.gradients)
+        terms, starts, order = none = entry.none
+        if entry.gradients:
+            terms = joined(entry.gradients)
             starts, order = by_latent(terms.indices, w.shape[0])
-        kernels.spread(
+        kernels.run_in_threads(
             kernels.adam_rows, w.shape[0], starts, order, terms.coefficients, terms.places, terms.vectors,
-            none[0].vectors if gradient is None else gradient, w, watched.first, watched.second, watched.idle,
+            none[0].vectors if gradient is None else gradient, w, entry.first, entry.second, entry.idle,
             np.int32(REST), unit, *scalars,
         )  # fmt: skip
-        watched.gradients.clear()
+        entry.gradients.clear()
 
 
-def _watched(p: Tensor) -> _Watched:
-    w, gradients = p.detach(), watch(p) if p.ndim == 2 else []
+def _kernel_state(p: Tensor) -> _KernelState:
+    w, gradients = p.detach(), collect_row_gradients(p) if p.ndim == 2 else []
     vectors, indices = w.new_empty(0, w.shape[-1]), torch.empty(0, dtype=torch.int32)
     none = RowGradient(indices, vectors[:, 0], indices, vectors), *by_latent(indices, w.shape[0])
     idle = torch.zeros(w.shape[0], dtype=torch.int32)
-    return _Watched(p, w, gradients, torch.zeros_like(w), torch.zeros_like(w), idle, none)
+    return _KernelState(p, w, gradients, torch.zeros_like(w), torch.zeros_like(w), idle, none)

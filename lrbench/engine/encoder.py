@@ -4,7 +4,7 @@ Where the CPU multiplies in bfloat16 and the product is large, it is formed in b
 pre-activations of what is listed are computed again in float32, so no rounded number reaches the loss. What the list can miss:
 
 * `Encoder.above` nothing: it lists all that exceeds the floor less the largest error that the rounding can cause.
-* `Encoder.top` and `batch_top` list an eighth more than asked for, at least 8 a sample, and positive ones only; a true winner is
+* `Encoder.top` and `batch_top` list an eighth more than asked for, at least 8 per sample, and positive ones only; a true winner is
   missed when rounding costs it more places than that, or its sign. ``docs/performance.md`` says how often this was seen.
 
 ``LRBENCH_ENGINE=exact`` switches the short-list off (`lrbench.engine.mode`).
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from lrbench.engine import ops, reference
 from lrbench.engine.latents import Active, Dense, Latents
-from lrbench.engine.mode import compiled, kernels, rounded
+from lrbench.engine.mode import kernels, kernels_take, shortlist_pays
 from lrbench.engine.selection import Selection
 
 ROUNDING = 2.0**-7 + 2.0**-12  # the largest relative error of a product of two roundings, with room for the sum
@@ -55,22 +55,22 @@ class Encoder:
     def top(self, x: Float[Tensor, "batch d_in"], k: int) -> Active:
         """Return the k largest of each sample; negative ones may be left out."""
         k = min(k, self.w.shape[0])
-        if not compiled(self.w):
+        if not kernels_take(self.w):
             return self._active(x, reference.topk(self.all(x).values, k))
         keys = self._keys(x)
         self._last = x, keys
         return self._top(x, keys, k)
 
-    def again(self, n_samples: int, k: int, among: Bool[Tensor, " latent"]) -> Active:
+    def top_of_last_batch(self, n_samples: int, k: int, among: Bool[Tensor, " latent"]) -> Active:
         """Return the k largest among some latents, of the first samples of the batch that was last selected from.
 
         The weights must be what they were then: where the kernels selected by size, the product is not formed again. Others may
         be returned beside them, with a value of 0.
         """
-        assert self._last is not None, "`again` needs a selection before it"
+        assert self._last is not None, "`top_of_last_batch` needs a selection before it"
         x, keys = self._last
         x, k = x[:n_samples], min(k, self.w.shape[0])
-        if not compiled(self.w):
+        if not kernels_take(self.w):
             chosen = reference.topk(self._product(x).masked_fill(~among, -torch.inf), k)
             return Active(chosen, ops.preactivations(x, self.w, self.b, chosen) * among[chosen.indices])
         keys = self._keys(x) if keys is None else keys[:n_samples]
@@ -87,7 +87,7 @@ class Encoder:
     def batch_top(self, x: Float[Tensor, "batch d_in"], k: int) -> Active:
         """Return the k·B largest of a batch of B; negative ones may be left out."""
         k = min(k, self.w.shape[0])
-        if not compiled(self.w):
+        if not kernels_take(self.w):
             return self._active(x, reference.batch_topk(self.all(x).values, k))
         keys, want = self._keys(x), k * x.shape[0]
         self._last = x, keys
@@ -105,7 +105,7 @@ class Encoder:
 
         The form follows the share that was above the floor in the last batch; both have the same values and gradients.
         """
-        if not compiled(self.w):
+        if not kernels_take(self.w):
             return self.all(x)
         if self.density > SPARSE:
             pre = self.all(x)
@@ -115,7 +115,7 @@ class Encoder:
         self._last = x, None  # what is listed is ordered by its distance from the floor
         with torch.no_grad():
             lift = -floor * torch.ones_like(self.b)
-            if rounded(x.shape[0], self.w):
+            if shortlist_pays(x.shape[0], self.w):
                 error = x.norm(dim=1).max() * self.w.norm(dim=1) + (self.b + lift).abs()
                 lift += ROUNDING * error
             listed = _above(self._keys(x, lift), 0)
@@ -130,7 +130,7 @@ class Encoder:
     def _keys(self, x: Tensor, lift: Tensor | None = None) -> Tensor:
         """Return integers that are positive where z + lift is, and order as it does there: its bits, or those of its bfloat16 form."""
         b = self.b if lift is None else self.b + lift
-        if not rounded(x.shape[0], self.w):
+        if not shortlist_pays(x.shape[0], self.w):
             return _bits(torch.addmm(b, x, self.w.T))
         return _bits(F.linear(x.bfloat16(), self._bfloat16.copy_(self.w), b.bfloat16()))
 
@@ -159,9 +159,9 @@ def _largest(keys: Tensor, want: int, among: Int[Tensor, " some"] | None = None)
     want = min(want, n_latents if among is None else len(among))
     table, counts = torch.empty(n_samples, want, dtype=torch.int32), torch.empty(n_samples, dtype=torch.int32)
     if among is None:
-        kernels.spread(kernels.largest, n_samples, keys, want, table, counts)
+        kernels.run_in_threads(kernels.largest, n_samples, keys, want, table, counts)
     else:
-        kernels.spread(kernels.largest_among, n_samples, keys, among, want, table, counts)
+        kernels.run_in_threads(kernels.largest_among, n_samples, keys, among, want, table, counts)
     offsets = _offsets(counts)
     return Selection(_packed(table, offsets), offsets, n_latents)
 
@@ -170,7 +170,7 @@ def _best(listed: Selection, values: Tensor, k: int) -> Selection:
     """Return the k of every sample that have the largest positive values."""
     n_samples = listed.n_samples
     table, counts = torch.empty(n_samples, k, dtype=torch.int32), torch.empty(n_samples, dtype=torch.int32)
-    kernels.spread(kernels.best, n_samples, _bits(values), listed.offsets, k, table, counts)
+    kernels.run_in_threads(kernels.best, n_samples, _bits(values), listed.offsets, k, table, counts)
     offsets = _offsets(counts)
     return Selection(listed.indices[_packed(table, offsets)], offsets, listed.n_latents)
 
@@ -178,7 +178,7 @@ def _best(listed: Selection, values: Tensor, k: int) -> Selection:
 def _packed(table: Tensor, offsets: Tensor) -> Tensor:
     """Return the entries of every row that count, row after row."""
     entries = torch.empty(int(offsets[-1]), dtype=torch.int32)
-    kernels.spread(kernels.pack, table.shape[0], table, offsets, entries)
+    kernels.run_in_threads(kernels.pack, table.shape[0], table, offsets, entries)
     return entries
 
 
@@ -198,7 +198,7 @@ def _at_least(keys: Tensor, want: int) -> Selection:
 
 def _count(keys: Tensor, bar: float) -> Int[Tensor, " batch"]:
     counts = torch.empty(keys.shape[0], dtype=torch.int32)
-    kernels.spread(kernels.count_above, keys.shape[0], keys, _like(keys, bar), counts)
+    kernels.run_in_threads(kernels.count_above, keys.shape[0], keys, _like(keys, bar), counts)
     return counts
 
 
@@ -206,7 +206,7 @@ def _above(keys: Tensor, bar: float, counts: Tensor | None = None) -> Selection:
     """Return the keys above the bar."""
     offsets = _offsets(_count(keys, bar) if counts is None else counts)
     indices = torch.empty(int(offsets[-1]), dtype=torch.int32)
-    kernels.spread(kernels.list_above, keys.shape[0], keys, _like(keys, bar), offsets, indices)
+    kernels.run_in_threads(kernels.list_above, keys.shape[0], keys, _like(keys, bar), offsets, indices)
     return Selection(indices, offsets, keys.shape[1])
 
 

@@ -1,6 +1,6 @@
 """The operations of `lrbench.engine.reference` for the CPU, compiled by numba; loops that read and write each row once.
 
-Every kernel works on a range ``first`` to ``last`` of its samples (or rows) and releases the interpreter's lock, so that `spread`
+Every kernel works on a range ``first`` to ``last`` of its samples (or rows) and releases the interpreter's lock, so that `run_in_threads`
 can run shares of it side by side. A sum is formed in one order whatever the number of threads.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from lrbench.jit import compiled
+from lrbench.jit import loop_compiler
 
 AVERAGED = {"reassoc", "contract", "nsz"}  # lets sums be vectorised; NaN and infinity still pass through
 CHUNKS = (16, 64)  # as many latents are looked at together, where most such chunks hold no winner
 
 
-_kernel = compiled(error_model="numpy", fastmath=AVERAGED)
+_kernel = loop_compiler(error_model="numpy", fastmath=AVERAGED)
 
 
 @cache
@@ -29,7 +29,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1, "lrbench-engine")
 
 
-def spread(kernel: Callable[..., None], size: int, *arguments: Any, grain: int = 64) -> None:
+def run_in_threads(kernel: Callable[..., None], size: int, *arguments: Any, grain: int = 64) -> None:
     """Run ``kernel(first, last, *arguments)`` over range(size), on as many threads as torch uses.
 
     Parameters

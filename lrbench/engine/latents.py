@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from lrbench.engine import ops
-from lrbench.engine.mode import compiled, kernels, remote
+from lrbench.engine.mode import host_waits_for, kernels, kernels_take
 from lrbench.engine.selection import Selection
 
 
@@ -62,7 +62,7 @@ class Dense:
     Parameters
     ----------
     values
-        x_q, a row a sample.
+        x_q, one row per sample.
     """
 
     values: Float[Tensor, "batch latent"]
@@ -140,7 +140,7 @@ class Active:
     def prefix(self, size: int) -> Active:
         """Return the same latents with all but the first ``size`` set to zero, or left out."""
         keep = self.chosen.indices < size
-        if remote(keep):
+        if host_waits_for(keep):
             return Active(self.chosen, self.values * keep)
         return Active(self.chosen.where(keep), self.values[keep])
 
@@ -150,7 +150,7 @@ class Active:
 
     def fired(self) -> Bool[Tensor, " latent"]:
         """Return which latents are positive on some sample."""
-        if compiled(self.values):
+        if kernels_take(self.values):
             fired = torch.zeros(self.chosen.n_latents, dtype=torch.bool)
             kernels.fired(0, len(self.values), self.chosen.indices.numpy(), self.values.detach().numpy(), fired.numpy())
             return fired

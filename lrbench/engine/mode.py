@@ -22,6 +22,7 @@ except ImportError as error:  # numba has no wheel for every platform; the refer
 
 KERNEL_TYPES = (torch.float32, torch.float64, torch.int32)
 MODES = ("auto", "exact", "reference")
+BFLOAT16_QUESTIONS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 WORTH_ROUNDING = 2**28  # multiplications of an encoder product above which a short-list in bfloat16 pays
 
 _asked: ContextVar[str] = ContextVar("lrbench_engine", default=os.environ.get("LRBENCH_ENGINE") or "auto")
@@ -54,18 +55,24 @@ def use(name: str) -> Iterator[None]:
         _asked.reset(token)
 
 
-def compiled(tensor: Tensor) -> bool:
+def kernels_take(tensor: Tensor) -> bool:
     """Whether the kernels take a weight, or a selection, and what goes with it: numba is there, and it lies on the CPU in their types."""
     return MISSING is None and mode() != "reference" and tensor.is_cpu and tensor.dtype in KERNEL_TYPES
 
 
-def rounded(n_samples: int, w: Tensor) -> bool:
-    """Whether a short-list of the product of ``n_samples`` inputs with ``w`` in bfloat16 pays: this CPU multiplies in it."""
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return mode() == "auto" and fast and w.dtype == torch.float32 and n_samples * w.numel() >= WORTH_ROUNDING
+def shortlist_pays(n_samples: int, w: Tensor) -> bool:
+    """Whether a short-list of the product of ``n_samples`` inputs with ``w`` in bfloat16 pays: it is large, and this CPU multiplies in it."""
+    large = n_samples * w.numel() >= WORTH_ROUNDING
+    return mode() == "auto" and large and w.dtype == torch.float32 and _cpu_multiplies_bfloat16()
 
 
-def remote(tensor: Tensor) -> bool:
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether torch says so. Its questions are private: from a torch without them there is no short-list, which costs time only."""
+    questions = (getattr(torch.cpu, name, None) for name in BFLOAT16_QUESTIONS)
+    return any(ask() for ask in questions if ask is not None)
+
+
+def host_waits_for(tensor: Tensor) -> bool:
     """Whether the host would have to wait for a device to know a number in this tensor, or how many are of some kind."""
     return tensor.is_cuda
 

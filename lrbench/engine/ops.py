@@ -1,7 +1,7 @@
 """Differentiable operations on selected latents: the kernels where they run, the reference elsewhere, one gradient for both.
 
 Values and gradients are those of the dense formulas with every other latent at 0; no gradient flows to the inputs x, which are data.
-The gradients of watched weights are left as rows (`lrbench.engine.rows`).
+A weight whose row gradients are collected gets them as rows (`lrbench.engine.rows`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lrbench.engine import reference
-from lrbench.engine.mode import compiled, kernels
-from lrbench.engine.rows import RowGradient, leave
+from lrbench.engine.mode import kernels, kernels_take
+from lrbench.engine.rows import RowGradient, deliver_gradient
 from lrbench.engine.selection import Selection
 
 
@@ -44,10 +44,10 @@ def dots(
     chosen: Selection, w: Float[Tensor, "latent dim"], vectors: Float[Tensor, "batch dim"]
 ) -> Float[Tensor, " selected"]:
     """Return `reference.dots`, by the kernel where it runs."""
-    if not compiled(w):
+    if not kernels_take(w):
         return reference.dots(chosen, w, vectors)
     out = torch.empty_like(chosen.indices, dtype=w.dtype)
-    kernels.spread(kernels.dots, chosen.n_samples, chosen.indices, chosen.offsets, w, vectors.contiguous(), out)
+    kernels.run_in_threads(kernels.dots, chosen.n_samples, chosen.indices, chosen.offsets, w, vectors.contiguous(), out)
     return out
 
 
@@ -61,17 +61,17 @@ class _Preactivations(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         chosen = ctx.chosen
         for_b = torch.zeros_like(ctx.b).index_add_(0, chosen.indices, grads[0])
-        return leave(ctx.w, RowGradient(chosen.indices, grads[0], chosen.samples, ctx.x)), for_b, None, None
+        return deliver_gradient(ctx.w, RowGradient(chosen.indices, grads[0], chosen.samples, ctx.x)), for_b, None, None
 
 
 class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, w: Tensor, chosen: Selection) -> Tensor:
         ctx.values, ctx.w, ctx.chosen = values.detach(), w, chosen
-        if not compiled(w):
+        if not kernels_take(w):
             return reference.decode(chosen, values, w)
         out = w.new_zeros(chosen.n_samples, w.shape[1])
-        kernels.spread(kernels.decode, chosen.n_samples, chosen.indices, values, chosen.offsets, w, out)
+        kernels.run_in_threads(kernels.decode, chosen.n_samples, chosen.indices, values, chosen.offsets, w, out)
         return out
 
     @staticmethod
@@ -80,7 +80,11 @@ class _Decode(torch.autograd.Function):
         for_values = dots(chosen, ctx.w, vectors)
         if not ctx.needs_input_grad[1]:
             return for_values, None, None
-        return for_values, leave(ctx.w, RowGradient(chosen.indices, ctx.values, chosen.samples, vectors)), None
+        return (
+            for_values,
+            deliver_gradient(ctx.w, RowGradient(chosen.indices, ctx.values, chosen.samples, vectors)),
+            None,
+        )
 
 
 class _Rows(torch.autograd.Function):
@@ -93,4 +97,4 @@ class _Rows(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
         places = torch.arange(ctx.indices.shape[0], dtype=ctx.indices.dtype, device=ctx.indices.device)
         ones = grads[0].new_ones(places.shape)
-        return leave(ctx.w, RowGradient(ctx.indices, ones, places, grads[0].contiguous())), None
+        return deliver_gradient(ctx.w, RowGradient(ctx.indices, ones, places, grads[0].contiguous())), None

@@ -1,7 +1,7 @@
 """Gradients of weight matrices by rows: what the backward pass leaves for the optimiser in place of a matrix.
 
-A training step touches few rows, and each by a sum of few vectors. `watch` asks for the parts of that sum; a weight that is not
-watched gets an ordinary gradient, as autograd users expect.
+A training step touches few rows, and each by a sum of few vectors. `collect_row_gradients` asks for the parts of that sum; a weight
+that nobody asked for gets an ordinary gradient, as autograd users expect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lrbench.engine import reference
-from lrbench.engine.mode import compiled, kernels
+from lrbench.engine.mode import kernels, kernels_take
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class RowGradient:
 
     def dense(self, n_latents: int) -> Float[Tensor, "latent dim"]:
         """Return it as a matrix."""
-        if not compiled(self.vectors):
+        if not kernels_take(self.vectors):
             return reference.row_gradient(self.indices, self.coefficients, self.places, self.vectors, n_latents)
         gradient = self.vectors.new_zeros(n_latents, self.vectors.shape[1])
         starts, order = by_latent(self.indices, n_latents)
-        kernels.spread(
+        kernels.run_in_threads(
             kernels.row_gradient, n_latents, starts, order, self.coefficients, self.places, self.vectors, gradient
         )
         return gradient
@@ -45,18 +45,18 @@ def by_latent(indices: Int[Tensor, " term"], n_latents: int) -> tuple[Int[Tensor
     return starts, order
 
 
-def watch(w: Tensor) -> list[RowGradient]:
+def collect_row_gradients(w: Tensor) -> list[RowGradient]:
     """Collect the row gradients of a weight from now on, in the list returned, instead of a matrix in ``w.grad``."""
     w.row_gradients = []  # type: ignore[attr-defined]
     return w.row_gradients  # type: ignore[attr-defined, no-any-return]
 
 
-def leave(w: Tensor, gradient: RowGradient) -> Tensor | None:
-    """Hand a gradient over: to the list of a watched weight, as a matrix to autograd for another."""
-    watched: list[RowGradient] | None = getattr(w, "row_gradients", None)
-    if watched is None:
+def deliver_gradient(w: Tensor, gradient: RowGradient) -> Tensor | None:
+    """Put a gradient into the weight's list where it has one (then None is returned), or return it as a matrix for autograd."""
+    collected: list[RowGradient] | None = getattr(w, "row_gradients", None)
+    if collected is None:
         return gradient.dense(w.shape[0])
-    watched.append(gradient)
+    collected.append(gradient)
     return None
 
 

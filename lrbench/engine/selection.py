@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrbench.engine.mode import compiled, kernels
+from lrbench.engine.mode import kernels, kernels_take
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Selection:
     @cached_property
     def samples(self) -> Int[Tensor, " selected"]:
         """The sample of each selected latent."""
-        if compiled(self.indices):
+        if kernels_take(self.indices):
             every = torch.empty_like(self.indices)
-            kernels.spread(kernels.samples, self.n_samples, self.offsets, every)
+            kernels.run_in_threads(kernels.samples, self.n_samples, self.offsets, every)
             return every
         every = torch.arange(self.n_samples, dtype=self.indices.dtype, device=self.indices.device)
         return torch.repeat_interleave(every, self.offsets.diff(), output_size=self.indices.shape[0])

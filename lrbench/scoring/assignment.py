@@ -16,14 +16,14 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lrbench.jit import compiled
+from lrbench.jit import loop_compiler
 
 KEPT = 64  # columns that a row keeps at hand
 BLOCK = 1024  # rows whose best columns are searched at a time
-BIDS = 8  # bids a row before paths are searched: close bids could go on for very long
+BIDS = 8  # bids per row before paths are searched: close bids could go on for very long
 
 
-_compiled = compiled()
+_compiled = loop_compiler()
 
 
 def assign_large(scores: Float[Tensor, "row column"], kept: int = KEPT) -> Int[Tensor, " row"]:
