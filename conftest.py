@@ -33,7 +33,7 @@ def load_task() -> Callable[..., lrbench.Task]:
 
 @pytest.fixture(scope="session")
 def specs() -> dict[str, WorldSpec]:
-    """Return one small law a structure."""
+    """Return one small law per structure."""
     from lrbench.structure import Groups, Hierarchy, WorldSpec
 
     return {

@@ -134,7 +134,7 @@ def report(noise: Noise, pairs: int) -> str:
         *((f"{name}, three tolerances, one task", DEFAULT_METRICS, name, 1) for name in DEFAULT_METRICS),
     ]
     lines = [
-        f"{pairs} pairs of runs a line and noise: {len(noise)} methods, {len(next(iter(noise.values()))['seeds']['f1'])} tasks,"
+        f"{pairs} pairs of runs per line and noise: {len(noise)} methods, {len(next(iter(noise.values()))['seeds']['f1'])} tasks,"
         " 2 seeds. Red: a regression. Noticed: red, or a task stands out.",
         "",
         "| worse in head, in one method | compared | trainings differ: red | noticed | trainings and worlds differ: red | noticed |",

@@ -80,7 +80,7 @@ class Figures:
             *((f"of them {moment}", count) for moment, count in sorted(self.moments.items())),
             ("folders filled", self.folders),
             ("starts of the command", self.starts),
-            ("cells a folder", self.cells),
+            ("cells per folder", self.cells),
             ("checks that a finished record is the same file after a kill and a restart", self.intact),
             ("finished cells that ran again", self.rewritten),
             ("finished cells that were lost", self.lost),

@@ -22,7 +22,7 @@ class Shape:
     d_in, width
         Dimension of the input and number of latents.
     batch_size, steps
-        Samples in a step, and how many steps the run that the timed ones belong to would have.
+        Samples per step, and how many steps the run that the timed ones belong to would have.
     k
         Active latents per sample, where the variant has a k.
     """

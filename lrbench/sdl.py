@@ -46,7 +46,7 @@ class SDL(Method):
     lr
         Peak learning rate of Adam; it rises over the first 2% of the steps and falls to 0 over the last 30%.
     batch_size
-        Samples in a step, the budget's by default.
+        Samples per step, the budget's by default.
     resample
         How often dead latents are re-initialised toward badly reconstructed inputs (Bricken et al. 2023), evenly over the
         first 60% of the run; 0 for never.

@@ -52,7 +52,7 @@ class Hierarchy:
     def __post_init__(self) -> None:
         if not self.branching or min(self.branching) < 1:
             raise LrbenchError(
-                f"branching={self.branching}: expected one positive number of children a level, such as (3,)"
+                f"branching={self.branching}: expected one positive number of children per level, such as (3,)"
             )
         _check_probability("child_given_parent", self.child_given_parent)
         _check_probability("fraction", self.fraction)

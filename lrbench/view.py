@@ -137,7 +137,7 @@ class TrainView:
         Parameters
         ----------
         batch_size
-            Samples in a batch, the budget's by default.
+            Samples per batch, the budget's by default.
 
         Raises
         ------

@@ -1,1 +1,1 @@
-"""The catalogue of methods: one a file, and the file's name is the method's."""
+"""The catalogue of methods: one per file, and the file's name is the method's."""

@@ -23,7 +23,7 @@ def pursue(
     atoms
         Rows of unit length, at least k.
     k
-        Atoms a sample.
+        Atoms per sample.
     """
     parts = zip(*(_pursue(part, atoms, k) for part in torch.split(x, CHUNK)), strict=True)
     chosen, weights, residual = (torch.cat(part) for part in parts)

@@ -1,1 +1,1 @@
-"""The catalogue of tasks: one family a file, one line a level."""
+"""The catalogue of tasks: one family per file, one line per level."""

@@ -267,7 +267,7 @@ def test_the_page_shows_the_simulation(simulation: ModuleType) -> None:
     table = page.partition(simulation.BEGIN)[2].partition(simulation.END)[0]
     noise = simulation.load_noise()
     assert table.startswith(
-        f"1000 pairs of runs a line and noise: {len(noise)} methods, {len(TASKS_OF_QUICK)} tasks, 2 seeds."
+        f"1000 pairs of runs per line and noise: {len(noise)} methods, {len(TASKS_OF_QUICK)} tasks, 2 seeds."
     )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "%" in line]
     shown = {(row[0], row[1]): float(row[2].removesuffix("%")) for row in rows}

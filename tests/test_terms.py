@@ -124,7 +124,7 @@ def check_auxk(dead: tuple[int, ...], pairs: int) -> None:
     s = step(TopK(2), dead)
     k = min(len(dead), D_OUT // 2)
     residual, loss = s.target - s.reconstruction, AuxK(0.5, pairs)(s)
-    few = {1000: BATCH, 6: 3, 1: 1}[pairs]  # two of them a sample
+    few = {1000: BATCH, 6: 3, 1: 1}[pairs]  # two of them per sample
     explained = torch.zeros(few, D_OUT)
     for row in range(few):
         for i in sorted(dead, key=lambda i: -number(z(s)[row, i]))[:k]:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {HOLDS: "#1b7837", FAILS: "#b2182b", OPEN: "#777777"}
-ACROSS = 3  # predictions a row, two panels each
+ACROSS = 3  # predictions per row, two panels each
 
 
 def save_figure(results: Sequence[Result], path: Path) -> None:
-    """Draw two panels a prediction, against 1−S and against ε; the dashed line is the threshold."""
+    """Draw two panels per prediction, against 1−S and against ε; the dashed line is the threshold."""
     import matplotlib.style
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
