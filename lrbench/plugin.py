@@ -331,7 +331,7 @@ def hold_against(baseline: Store, record: Record) -> None:
     if base is None:
         pytest.skip(f"not compared: {baseline.folder} has no readable record of this cell")
     if found.verdict != "no regression":
-        pytest.skip("; ".join([found.verdict, *(f"{note.kind}: {note.reason}" for note in found.notes if note.reason)]))
+        pytest.skip(": ".join([found.verdict, *(f"{note.kind}: {note.reason}" for note in found.notes if note.reason)]))
 
 
 def summary(reports: Sequence[pytest.TestReport], folder: Path) -> Iterator[str]:

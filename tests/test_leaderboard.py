@@ -351,7 +351,7 @@ def test_a_table_is_read_as_it_was_given_and_has_the_same_bytes_everywhere(monke
     text = table(header, rows)
     assert rows_of(f"words | more\n\n{text}\n{table(['x'], [['y']])}") == [header, *rows]
     assert rows_of("no table") == []
-    assert text.splitlines()[1] == "|:--------|:----|------:|"
+    assert text.splitlines()[1] == "|:------------|:----|------:|"
     monkeypatch.setattr(tabulate, "WIDE_CHARS_MODE", True)
     monkeypatch.setattr(tabulate, "wcwidth", type("Wide", (), {"wcswidth": staticmethod(lambda text: 2 * len(text))}))
     assert table(header, rows) == text
