@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lrbench.task import Scale, TaskSpec, family
 
-
 LEVELS = {"0.005": 0.005, "0.01": 0.01, "0.05": 0.05, "0.1": 0.1}
 
 

@@ -367,7 +367,12 @@ def test_a_task_and_a_seed_are_never_mixed_up_with_another() -> None:
         ([], [], 4, "head holds no value of headline, f1 (no record)"),
         (run(["x"]), [record(status="failed")], 4, "head holds no value of headline, f1 (1 failed)"),
         ([record(status="failed")], [record(status="failed")], 4, "head holds no value of headline, f1 (1 failed)"),
-        ([record(status="skipped")] * 2, [record(status="skipped")], 4, "head holds no value of headline, f1 (1 skipped)"),
+        (
+            [record(status="skipped")] * 2,
+            [record(status="skipped")],
+            4,
+            "head holds no value of headline, f1 (1 skipped)",
+        ),
         (run(), [record(status="skipped")], 1, "1 cell is skipped that had a score, of m"),
         (run(), [record(status="failed")], 1, "1 cell fails that did not, of m"),
     ],
