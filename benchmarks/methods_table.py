@@ -3,7 +3,7 @@
     python benchmarks/methods_table.py            # from the committed records
     python benchmarks/methods_table.py results    # run what has no record in results/ yet, commit those records, then the same
 
-``tests/test_leaderboard.py`` rebuilds the tables from the committed records and compares.
+``tests/test_pages.py`` rebuilds the tables from the committed records and compares.
 """
 
 from __future__ import annotations

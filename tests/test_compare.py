@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +16,7 @@ from lrbench.leaderboard.compare_report import as_json, as_markdown, as_text
 from lrbench.leaderboard.compare_source import Side
 from lrbench.leaderboard.paired import holm, paired_test
 from lrbench.metric_table import METRICS
-from lrbench.plugin import CellItem, hold_against
 from lrbench.record import Provenance, Record, Timing
-from lrbench.store import Store
 
 TASKS = ("a/x", "b/y", "c/z")
 JITTER = {(task, seed): 0.001 * (i + 2 * seed) for i, task in enumerate(TASKS) for seed in (0, 1)}
@@ -288,58 +285,6 @@ def test_a_score_that_is_gone_is_a_regression() -> None:
     assert (comparison.exit_code, comparison.why) == (1, "2 cells are skipped that had a score, of m")
     assert notes(comparison) == {"now skipped": [("m", "ValueError: a | b", 2)]}
     assert "**Skipped where it had a score**" in as_markdown(comparison, Side("b", ()), Side("h", ()))
-
-
-BAD = {"headline": 0.7}
-NONE: dict[str, Any] = {"headline": None, "f1": None}
-ONE_PAIR = [  # base, head, the task's hash is the same, head's scores, what compare says, what pytest does
-    ("ok", "ok", True, {}, "no regression", "passes"),
-    ("ok", "ok", True, {"headline": 0.781}, "no regression", "passes"),
-    ("ok", "ok", True, BAD, "regression", "fails"),
-    ("ok", "ok", True, {"f1": 0.6}, "regression", "fails"),
-    ("ok", "ok", True, {"fvu": 0.9}, "no regression", "passes"),
-    ("ok", "ok", True, {"headline": None}, "no regression", "passes"),
-    ("ok", "ok", True, NONE, "nothing measured", "skips"),
-    ("ok", "failed", True, {}, "regression", "fails"),
-    ("ok", "skipped", True, {}, "regression", "fails"),
-    ("failed", "ok", True, {}, "not comparable", "skips"),
-    ("failed", "failed", True, {}, "nothing measured", "fails"),
-    ("failed", "skipped", True, {}, "nothing measured", "skips"),
-    ("skipped", "ok", True, BAD, "not comparable", "skips"),
-    ("skipped", "failed", True, {}, "regression", "fails"),
-    ("skipped", "skipped", True, {}, "nothing measured", "skips"),
-    *[(base, "ok", False, BAD, "not comparable", "skips") for base in ("ok", "failed", "skipped", None)],
-    *[(base, "failed", False, {}, "nothing measured", "fails") for base in ("ok", "failed", "skipped", None)],
-    *[(base, "skipped", False, {}, "nothing measured", "skips") for base in ("ok", "failed", "skipped", None)],
-]
-
-
-@pytest.mark.parametrize(("base", "head", "same", "scores", "verdict", "outcome"), ONE_PAIR)
-def test_compare_and_pytest_agree_on_one_pair_of_records(
-    base: str | None, head: str, same: bool, scores: dict[str, Any], verdict: str, outcome: str, tmp_path: Path
-) -> None:
-    before = [] if base is None else [record(status=base, task_hash="one")]
-    after = record(status=head, task_hash="one" if same else "other", scores=scores)
-    assert compare(before, [after]).verdict == verdict
-    for old in before:
-        Store(tmp_path).write(old)
-    bench = SimpleNamespace(record=lambda cell: (after, False), baseline=Store(tmp_path))
-    item: Any = SimpleNamespace(cell=after, bench=bench, _note=lambda **facts: None)
-    try:
-        CellItem.runtest(item)
-        found = "passes"
-    except pytest.fail.Exception:
-        found = "fails"
-    except pytest.skip.Exception:
-        found = "skips"
-    assert found == outcome
-
-
-def test_a_reference_that_moved_fails_no_test_either(tmp_path: Path) -> None:
-    before, after = (record("truth", kind="reference", scores={"headline": value}) for value in (1.0, 0.9))
-    Store(tmp_path).write(before)
-    hold_against(Store(tmp_path), after)
-    assert compare([before], [after]).verdict == "no regression"
 
 
 def test_a_task_and_a_seed_are_never_mixed_up_with_another() -> None:
