@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lrbench.pages.markdown import rows_of, table
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGE = ROOT / "leaderboard" / "LEADERBOARD.md"
@@ -16,11 +18,10 @@ COLUMNS = ("rank", "method", "score", "recovery dec", "recovery enc", "F1", "L0"
 
 def excerpt(page: str) -> str:
     """Return the chosen columns of the page's first table."""
-    table = [line for line in page.splitlines() if line.startswith("|")]
-    table = table[: next(i for i, line in enumerate(page[page.index("|") :].splitlines()) if not line.startswith("|"))]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-    kept = [rows[0].index(heading) for heading in rows[0] if heading.rstrip(" ↑↓") in COLUMNS]
-    return "".join("| " + " | ".join(row[column] for column in kept) + " |\n" for row in rows)
+    rows = rows_of(page)
+    kept = [column for column, heading in enumerate(rows[0]) if heading.rstrip(" ↑↓") in COLUMNS]
+    header, *others = ([row[column] for column in kept] for row in rows)
+    return table(header, others, left=COLUMNS.index("score"))
 
 
 def main() -> None:
@@ -28,8 +29,8 @@ def main() -> None:
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(START)
     _, after = rest.split(END)
-    table = excerpt(PAGE.read_text(encoding="utf-8"))
-    README.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
+    shown = excerpt(PAGE.read_text(encoding="utf-8"))
+    README.write_text(f"{before}{START}\n{shown}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

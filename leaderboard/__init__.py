@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["write_leaderboard"]
+if TYPE_CHECKING:
+    from lrbench.store import Problem
+
+__all__ = ["Written", "write_leaderboard"]
 
 
-def write_leaderboard(folder: Path, output: Path | None = None) -> Path:
+class Written(NamedTuple):
+    """A leaderboard on the disk: its markdown file, and the files of the folder that are no usable records."""
+
+    page: Path
+    set_aside: tuple[Problem, ...]
+
+
+def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     """Compile the records of a folder into a markdown page; figures lie beside it in ``figures/``.
 
     The same records give the same bytes, whatever the day, the machine or the folder's name.
@@ -20,15 +31,14 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Path:
     output
         The markdown file to write, ``folder/LEADERBOARD.md`` by default. Its folder is made if needed.
 
-    Returns
-    -------
-    Path
-        The markdown file.
-
     Raises
     ------
     LrbenchError
-        If the folder does not exist or holds no usable record.
+        If the folder does not exist or holds no usable record, or the output does not end in ``.md``.
+
+    Examples
+    --------
+    >>> page, set_aside = write_leaderboard(Path("results"))  # doctest: +SKIP
     """
     # pandas and matplotlib take a second to load, so nothing below is imported until a page is asked for
     from lrbench.errors import LrbenchError
@@ -40,16 +50,21 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Path:
 
     folder = Path(folder)
     output = folder / "LEADERBOARD.md" if output is None else Path(output)
+    if output.suffix.lower() != ".md":
+        raise LrbenchError(f"{output}: the page is markdown, name a file such as {output.with_suffix('.md')}")
     if not folder.is_dir():
         raise LrbenchError(f"no results folder {str(folder)!r}: give the folder that `lrbench run --out` wrote")
     records, problems = Store(folder).read()
-    if not records:
-        aside = f" ({len(problems)} unreadable files were set aside)" if problems else ""
-        raise LrbenchError(f"no usable record in {str(folder)!r}{aside}: fill it with `lrbench run --out {folder}`")
+    of_studies = sum(record.study is not None for record in records)
     boards = compile_boards(records)
+    if not boards:
+        asides = [f"{len(problems)} unreadable files were set aside"] if problems else []
+        asides += [f"{of_studies} records are of studies, which stand on no leaderboard"] if of_studies else []
+        why = f" ({'; '.join(asides)})" if asides else ""
+        raise LrbenchError(f"no usable record in {str(folder)!r}{why}: fill it with `lrbench run --out {folder}`")
     output.parent.mkdir(parents=True, exist_ok=True)
     figures = {board.suite: save_figures(board, output.parent / "figures") for board in boards}
     inside = [(p.path.relative_to(folder).as_posix(), p.reason.replace(f"{folder}{os.sep}", "")) for p in problems]
-    page = render(boards, inside, figures)
+    page = render(boards, inside, figures, of_studies)
     output.write_text(page, encoding="utf-8", newline="\n")
-    return output
+    return Written(output, tuple(problems))

@@ -27,6 +27,7 @@ Kind = Literal[
     "fails on both sides",
     "now skipped",
     "skipped on both sides",
+    "skipped, failed before",
     "now measured",
     "changed world",
     "only in base",
@@ -36,11 +37,17 @@ Kind = Literal[
     "changed source",
     "changed hyper-parameters",
 ]
+LOST: dict[
+    Kind, tuple[str, str]
+] = {  # regressions, whatever the other cells score; how to say it of one cell, and of many
+    "now fails": ("fails that did not", "fail that did not"),
+    "now skipped": ("is skipped that had a score", "are skipped that had a score"),
+}
 INCOMPARABLE: tuple[Kind, ...] = (
-    "now fails",
+    *LOST,
     "fails on both sides",
-    "now skipped",
     "skipped on both sides",
+    "skipped, failed before",
     "now measured",
     "changed world",
     "no value",
@@ -113,9 +120,9 @@ class Comparison:
     base_cells, head_cells, compared_cells
         Number of records on each side, and of pairs that were measured on both.
     changes
-        One a suite, method and metric that was measured on both sides.
+        One per suite, method and metric that was measured on both sides.
     notes
-        Everything else. Those of the kind ``"now fails"`` are regressions.
+        Everything else. Those of a kind in `LOST` are regressions.
     """
 
     verdict: Verdict
@@ -142,13 +149,14 @@ def compare(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[st
     """Compare two sets of records.
 
     Cells pair on suite, task, task hash, method and seed. A method is worse on a metric when the mean effect over its
-    tasks exceeds the metric's tolerance and a paired test over seeds agrees, corrected for the number of tests; and
-    when it fails on a cell where it did not fail before.
+    tasks exceeds the metric's tolerance and a paired test over seeds agrees, corrected for the number of tests (too few
+    seeds to test: the tolerance decides); when it fails on a cell where it did not; and when it is skipped on one that it had
+    a score of. So one record on each side has a verdict too, and it is the one that pytest gives with a baseline.
 
     Parameters
     ----------
     base, head
-        At most one record a cell on each side, as `lrbench.store.Store.read` returns them.
+        At most one record per cell on each side, as `lrbench.store.Store.read` returns them.
     metrics
         Names from `METRICS` that have a better direction; `DEFAULT_METRICS` when empty.
 
@@ -172,10 +180,22 @@ def compare(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[st
             remarks = [("only in head" if cell in new else "only in base", why)]
         for kind, reason in remarks:
             notes[kind, record.method, reason].append(record.id)
-    listed = tuple(Note(kind, method, reason, tuple(cells)) for (kind, method, reason), cells in sorted(notes.items()))
+    listed = tuple(
+        Note(kind=kind, method=method, reason=reason, cells=tuple(cells))
+        for (kind, method, reason), cells in sorted(notes.items())
+    )
     changes = _changes(measured, names)
-    verdict, why = _verdict(old, new, names, measured, changes, listed)
-    return Comparison(verdict, why, names, len(old), len(new), len(measured), changes, listed)
+    verdict, why = _verdict(old, new, metrics=names, measured=measured, changes=changes, notes=listed)
+    return Comparison(
+        verdict=verdict,
+        why=why,
+        metrics=names,
+        base_cells=len(old),
+        head_cells=len(new),
+        compared_cells=len(measured),
+        changes=changes,
+        notes=listed,
+    )
 
 
 def _checked(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -200,7 +220,8 @@ def _remarks(a: Record, b: Record, metrics: Sequence[str]) -> list[tuple[Kind, s
     if b.status == "failed":
         return [("fails on both sides" if a.status == "failed" else "now fails", str(b.reason))]
     if b.status == "skipped":
-        return [("skipped on both sides" if a.status == "skipped" else "now skipped", str(b.reason))]
+        kinds: dict[str, Kind] = {"ok": "now skipped", "skipped": "skipped on both sides"}
+        return [(kinds.get(a.status, "skipped, failed before"), str(b.reason))]
     if a.status != "ok":
         return [("now measured", f"before, {a.status}: {a.reason}")]
     remarks: list[tuple[Kind, str]] = []
@@ -235,7 +256,14 @@ def _changes(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Change, ...
     below, above = (_adjusted(tests, side) for side in ("p_below", "p_above"))
     level = ALPHA / max(1, sum(len(test.p_task) for test in tests.values()))
     return tuple(
-        _change(key, groups[key], test, (below if test.effect < 0 else above).get(key), level, key[1] in references)
+        _change(
+            key,
+            groups[key],
+            test,
+            p=(below if test.effect < 0 else above).get(key),
+            level=level,
+            reference=key[1] in references,
+        )
         for key, test in tests.items()
     )
 
@@ -249,6 +277,7 @@ def _change(
     key: tuple[str, str, str],
     tasks: Mapping[str, Sequence[tuple[float, float]]],
     test: Paired,
+    *,
     p: float | None,
     level: float,
     reference: bool,
@@ -288,20 +317,22 @@ def _change(
 def _verdict(
     old: Mapping[Cell, Record],
     new: Mapping[Cell, Record],
+    *,
     metrics: Sequence[str],
     measured: Sequence[Pair],
     changes: Sequence[Change],
     notes: Sequence[Note],
 ) -> tuple[Verdict, str]:
     """A regression first, then whether head measured anything, then whether base holds something to hold it against."""
-    failing = [note for note in notes if note.kind == "now fails"]
     worse = [change for change in changes if change.outcome == "worse"]
-    if failing or worse:
-        parts = [f"{len(worse)} of {len(changes)} scores got worse"] if worse else []
-        if failing:
-            cells = sum(len(note.cells) for note in failing)
-            count = "1 cell fails" if cells == 1 else f"{cells} cells fail"
-            parts.append(f"{count} that did not, of {', '.join(sorted({note.method for note in failing}))}")
+    parts = [f"{len(worse)} of {len(changes)} scores got worse"] if worse else []
+    for kind, (one, many) in LOST.items():
+        lost = [note for note in notes if note.kind == kind]
+        if lost:
+            cells = sum(len(note.cells) for note in lost)
+            count = f"1 cell {one}" if cells == 1 else f"{cells} cells {many}"
+            parts.append(f"{count}, of {', '.join(sorted({note.method for note in lost}))}")
+    if parts:
         return "regression", "; ".join(parts)
     of = ", ".join(metrics)
     measures = (record for record in new.values() if record.status == "ok")

@@ -6,10 +6,13 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from textwrap import indent
+
+from lrbench.pages import terminal
+from lrbench.pages.markdown import number, table
 
 from .compare import ALPHA, Change, Comparison, Kind, Outcome
 from .compare_source import Side
-from .render import number, table
 
 REPORT_VERSION = 1
 NAMES_SHOWN = 3
@@ -20,6 +23,7 @@ CHANGES: dict[Outcome, str] = {
     "moved": "A reference moved, and with it the scale (not counted)",
     "unclear": "Beyond the tolerance, but no more than seeds differ (not counted)",
 }
+LOST_TITLES: dict[Kind, str] = {"now fails": "Fails where it did not", "now skipped": "Skipped where it had a score"}
 STILL_COMPARED: tuple[Kind, ...] = ("changed source", "changed hyper-parameters", "value on one side")
 HEADER = ("method", "score", "base", "head", "change", "tolerance", "p", "pairs", "worst task")
 NOTE_HEADER = ("what", "cells", "methods", "why", "for instance")
@@ -39,13 +43,8 @@ def as_text(comparison: Comparison, base: Side, head: Side) -> str:
     """For a terminal: the verdict first, then what got worse, what got better, and what was not compared and why."""
     parts = ["\n".join([f"{comparison.verdict.upper()}: {comparison.why}", *_extent(comparison, base, head)])]
     for section in _sections(comparison, base, head):
-        rows = [list(section.header), *section.rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        parts.append("\n".join([section.title, *lines]))
+        shown = terminal.as_text([section.header, *section.rows])
+        parts.append(f"{section.title}\n{indent(shown, '  ')}")
     return "\n\n".join(parts)
 
 
@@ -89,13 +88,15 @@ def _extent(comparison: Comparison, base: Side, head: Side) -> list[str]:
 
 def _sections(comparison: Comparison, base: Side, head: Side) -> list[Section]:
     notes = _notes(comparison)
-    failing = [row for kind, row in notes if kind == "now fails"]
     compared = [row for kind, row in notes if kind in STILL_COMPARED]
-    left_out = [row for kind, row in notes if kind != "now fails" and kind not in STILL_COMPARED]
+    left_out = [row for kind, row in notes if kind not in LOST_TITLES and kind not in STILL_COMPARED]
     files = [
         [f"{name}: {path}", why] for name, side in (("base", base), ("head", head)) for path, why in side.set_aside
     ]
-    found = [Section("Fails where it did not", NOTE_HEADER, failing, urgent=True)]
+    found = [
+        Section(title, NOTE_HEADER, [row for kind, row in notes if kind == lost], urgent=True)
+        for lost, title in LOST_TITLES.items()
+    ]
     within = [change for change in comparison.having("unchanged") if change.worst_stands_out]
     for outcome, title in CHANGES.items():
         found.append(Section(title, HEADER, list(map(_row, comparison.having(outcome))), urgent=outcome == "worse"))

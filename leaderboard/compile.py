@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrbench.metric_table import METRICS
+from lrbench.pages.interval import interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lrbench.record import Record
+    from lrbench.record import Key, Record
 
 ANCHORED = "+anchored"
 ABSORPTION_METRICS = ("recall_alone", "recall_with_child", "absorption")
@@ -40,8 +41,8 @@ class Board:
     Attributes
     ----------
     standings
-        One row a method, in the order of the page: ``rank`` (NaN for references and for methods without a score),
-        ``method, pair, kind, tasks, seeds``, every metric, ``seconds`` (mean a cell) and ``half``, the half width of
+        One row per method, in the order of the page: ``rank`` (NaN for references and for methods without a score),
+        ``method, pair, kind, tasks, seeds``, every metric, ``seconds`` (mean of a cell) and ``half``, the half width of
         the headline's 95% interval (NaN with one seed).
     families
         Family → headline score, methods × tasks; NaN where a cell of the task is missing.
@@ -52,11 +53,13 @@ class Board:
     curves
         ``method, threshold, dec, enc``: mean recovery over the counted tasks and their seeds.
     worlds
-        One row a task: what the records say about its worlds.
+        One row per task: what the records say about its worlds.
     commit
         The commit that every record was made at, None if they differ or had uncommitted changes.
     traps
-        The cells of the families that start in a trap, which stand in no other table; one row a record, with ``escape``.
+        The cells of the families that start in a trap, which stand in no other table; one row per record, with ``escape``.
+    counted_as
+        Tasks that ask the same question as another one, which alone is counted: (name, the name it is counted under).
     gaps, set_aside
         Cells without a score; records left out because they do not compare with the others: (record's name, why).
     """
@@ -71,6 +74,7 @@ class Board:
     curves: pd.DataFrame
     worlds: pd.DataFrame
     traps: pd.DataFrame
+    counted_as: tuple[tuple[str, str], ...]
     gaps: tuple[Gap, ...]
     set_aside: tuple[tuple[str, str], ...]
     provenance: tuple[tuple[str, str], ...]
@@ -78,21 +82,10 @@ class Board:
 
 
 def compile_boards(records: Sequence[Record]) -> list[Board]:
-    """One board a suite, in the order of the suites' names."""
-    suites = sorted({record.suite for record in records})
-    return [_board(suite, [record for record in records if record.suite == suite]) for suite in suites]
-
-
-def interval(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and half width of its 95% t-interval (n − 1 degrees of freedom); the half width of fewer than two is NaN."""
-    import numpy as np
-    from scipy.special import stdtrit
-
-    sample = np.asarray(list(values), dtype=float)
-    if sample.size < 2:
-        return (float(sample[0]) if sample.size else math.nan), math.nan
-    half = stdtrit(sample.size - 1, 0.975) * sample.std(ddof=1) / math.sqrt(sample.size)
-    return float(sample.mean()), float(half)
+    """One board per suite, in the order of the suites' names; what only a study asked for stands on none."""
+    ranked = [record for record in records if record.study is None]
+    suites = sorted({record.suite for record in ranked})
+    return [_board(suite, [record for record in ranked if record.suite == suite]) for suite in suites]
 
 
 def seed_means(cells: pd.DataFrame, column: str, seeds: Sequence[int]) -> tuple[list[float], list[str]]:
@@ -108,7 +101,8 @@ def natural(name: str) -> list[tuple[int, float, str]]:
 
 
 def _board(suite: str, records: list[Record]) -> Board:
-    kept, set_aside = _comparable(records)
+    newest, set_aside = _comparable(records)
+    kept, counted_as = _each_question_once(newest)
     cells, traps = _apart(_cells(kept))
     tasks, trap_tasks = (tuple(sorted(part["task"].unique(), key=natural)) for part in (cells, traps))
     gaps = _gaps(cells, list(cells["method"].unique()), tasks)
@@ -129,6 +123,7 @@ def _board(suite: str, records: list[Record]) -> Board:
         curves=_curves(kept, counted),
         worlds=_worlds(kept, tuple(dict.fromkeys(tasks + trap_tasks))),
         traps=traps,
+        counted_as=counted_as,
         gaps=gaps,
         set_aside=set_aside,
         provenance=_provenance(kept),
@@ -152,8 +147,25 @@ def _comparable(records: list[Record]) -> tuple[list[Record], tuple[tuple[str, s
     return sorted(pool, key=lambda record: record.key), tuple(sorted(aside))
 
 
+def _each_question_once(records: list[Record]) -> tuple[list[Record], tuple[tuple[str, str], ...]]:
+    """Put tasks with one hash under the first of their names, so that a mean counts each world once; say which those are."""
+    first: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: natural(record.task)):
+        first.setdefault(record.task_hash, record)
+    names = {record.task: first[record.task_hash].task for record in records}
+    cells: dict[Key, Record] = {}
+    for record in sorted(
+        records, key=lambda record: record.task != names[record.task]
+    ):  # its own record of a cell counts
+        home = first[record.task_hash]
+        renamed = record.model_copy(update={"task": home.task, "family": home.family})
+        cells.setdefault(renamed.key, renamed)
+    counted_as = tuple((name, names[name]) for name in sorted(names, key=natural) if names[name] != name)
+    return [cells[key] for key in sorted(cells)], counted_as
+
+
 def _cells(records: list[Record]) -> pd.DataFrame:
-    """One row a record; every score is NaN unless the cell is ok and the metric applies."""
+    """One row per record; every score is NaN unless the cell is ok and the metric applies."""
     import pandas as pd
 
     rows: list[dict[str, object]] = []
@@ -188,14 +200,15 @@ def _standings(cells: pd.DataFrame) -> tuple[pd.DataFrame, set[tuple[str, str]]]
         seeds = sorted(own["seed"].unique())
         means, names = seed_means(own, "headline", seeds)
         counted |= {(str(method), task) for task in names}
-        headline, half = interval(means)
+        headline = interval(means)
         own = own[own["task"].isin(names)]
-        row = {"method": method, "seeds": len(seeds), "tasks": len(names), "headline": headline, "half": half}
+        row = {"method": method, "seeds": len(seeds), "tasks": len(names)}
+        row |= {"headline": headline.mean, "half": headline.half}
         for name in ("pair", "kind"):
             row[name] = cells.loc[cells["method"] == method, name].iloc[0]
         for name in (*METRICS, "seconds"):
             if name != "headline":
-                row[name] = interval(seed_means(own, name, seeds)[0])[0]
+                row[name] = interval(seed_means(own, name, seeds)[0]).mean
         rows.append(row)
 
     def place(row: dict[str, Any]) -> tuple[int, float]:
@@ -235,7 +248,8 @@ def _absorption(cells: pd.DataFrame, order: list[str]) -> dict[str, pd.DataFrame
             names = seed_means(own, "absorption", seeds)[1]  # the recalls rest on the same tasks as their difference
             row: dict[str, object] = {"method": method, "tasks": len(names)}
             for name in ABSORPTION_METRICS:
-                row[name], row[f"{name}_half"] = interval(seed_means(own[own["task"].isin(names)], name, seeds)[0])
+                span = interval(seed_means(own[own["task"].isin(names)], name, seeds)[0])
+                row |= {name: span.mean, f"{name}_half": span.half}
             rows.append(row)
         if rows:
             tables[str(family)] = pd.DataFrame(rows)
@@ -249,8 +263,8 @@ def _anchored(cells: pd.DataFrame, order: list[str]) -> pd.DataFrame:
     for method in (name for name in order if name + ANCHORED in order):
         sides = [cells[cells["method"] == name].dropna(subset=["headline"]) for name in (method, method + ANCHORED)]
         both = sides[0].merge(sides[1], on=["task", "seed", "world"], suffixes=("_plain", "_anchored"))
-        difference, half = interval(both["headline_anchored"] - both["headline_plain"])
-        rows.append({"method": method, "difference": difference, "half": half, "pairs": len(both)})
+        span = interval(both["headline_anchored"] - both["headline_plain"])
+        rows.append({"method": method, "difference": span.mean, "half": span.half, "pairs": span.count})
     frame: pd.DataFrame = pd.DataFrame(rows, columns=["method", "difference", "half", "pairs"])
     return frame
 
@@ -299,7 +313,10 @@ def _gaps(cells: pd.DataFrame, order: list[str], tasks: tuple[str, ...]) -> tupl
                     groups.setdefault(("missing", "no record of this cell"), []).append((task, int(seed)))
                 elif math.isnan(row["headline"]):
                     groups.setdefault((row["status"], row["reason"]), []).append((task, int(seed)))
-        gaps += [Gap(method, status, reason, tuple(found)) for (status, reason), found in sorted(groups.items())]
+        gaps += [
+            Gap(method=method, status=status, reason=reason, cells=tuple(found))
+            for (status, reason), found in sorted(groups.items())
+        ]
     return tuple(gaps)
 
 

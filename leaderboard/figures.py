@@ -47,7 +47,7 @@ def save_figures(board: Board, folder: Path) -> dict[str, str]:
 
 
 def recovery_figure(board: Board) -> Figure:
-    """Mean recovery against the threshold, one panel a side, one line a method."""
+    """Mean recovery against the threshold, one panel per side, one line per method."""
     from matplotlib.figure import Figure
 
     styles = _styles(board)
@@ -68,7 +68,7 @@ def recovery_figure(board: Board) -> Figure:
 
 
 def l0_figure(board: Board) -> Figure:
-    """Score against L0, one point a method; anchored twins are hollow and tied to their plain method."""
+    """Score against L0, one point per method; anchored twins are hollow and tied to their plain method."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
@@ -87,7 +87,9 @@ def l0_figure(board: Board) -> Figure:
     _scale_l0(axes, list(points["l0"]))
     low = min([0.0, *points["headline"]]) - 0.1
     axes.set_yscale("function", functions=(_stretched, _unstretched))
-    axes.set(xlabel="L0: mean number of active latents a sample", ylabel="score", ylim=(low, 1.001), yticks=SCORE_TICKS)
+    axes.set(
+        xlabel="L0: mean number of active latents per sample", ylabel="score", ylim=(low, 1.001), yticks=SCORE_TICKS
+    )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _tidy(axes)
     bottom, top = _stretched(low), _stretched(1.001)

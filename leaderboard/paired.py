@@ -45,7 +45,7 @@ def paired_test(differences: Mapping[str, Sequence[float]]) -> Paired:
     Parameters
     ----------
     differences
-        Task → differences head − base, one a seed, at least one.
+        Task → differences head − base, one per seed, at least one.
     """
     from scipy.special import stdtr
 
@@ -54,7 +54,7 @@ def paired_test(differences: Mapping[str, Sequence[float]]) -> Paired:
     pairs = sum(map(len, differences.values()))
     freedom = pairs - len(means)
     if freedom < MIN_FREEDOM:
-        return Paired(effect, means, pairs, None, None, {})
+        return Paired(effect=effect, by_task=means, pairs=pairs, p_below=None, p_above=None, p_task={})
 
     def p_value(distance: float, error: float) -> float:
         """The chance of a value this far above zero; without noise there is none."""
@@ -67,7 +67,14 @@ def paired_test(differences: Mapping[str, Sequence[float]]) -> Paired:
     for task, values in differences.items():
         own = squares[task] / (len(values) - 1) if len(values) > 1 else 0.0
         alone[task] = p_value(abs(means[task]), math.sqrt(max(variance, own) / len(values)))
-    return Paired(effect, means, pairs, p_value(-effect, error), p_value(effect, error), alone)
+    return Paired(
+        effect=effect,
+        by_task=means,
+        pairs=pairs,
+        p_below=p_value(-effect, error),
+        p_above=p_value(effect, error),
+        p_task=alone,
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

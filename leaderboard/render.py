@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrbench.metric_table import METRICS
+from lrbench.pages.markdown import NONE, number, table, with_interval
 
 from .compile import ABSORPTION_METRICS, ANCHORED, Board
 from .traps import escapes, is_control, level_of, trap_columns
@@ -14,7 +15,6 @@ from .traps import escapes, is_control, level_of, trap_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-NONE = "–"
 REFERENCES = {"truth": "ceiling", "random": "floor"}
 SCORES = ("headline", "recovery_dec", "recovery_enc", "matched_dec", "f1", "fvu", "l0", "dead", "absorption")
 LOST = ("failed", "skipped", "missing")
@@ -30,18 +30,23 @@ A method's score is the mean over the tasks, ± the half width of a 95% interval
 
 
 def render(
-    boards: Sequence[Board], problems: Sequence[tuple[str, str]], figures: Mapping[str, Mapping[str, str]]
+    boards: Sequence[Board],
+    problems: Sequence[tuple[str, str]],
+    figures: Mapping[str, Mapping[str, str]],
+    of_studies: int = 0,
 ) -> str:
     """The whole page.
 
     Parameters
     ----------
     boards
-        One a suite.
+        One per suite.
     problems
         Files that the store could not use: (name, why).
     figures
         Suite → ``"recovery"``, ``"l0"`` and, where there are traps, ``"traps"`` → path of the figure relative to the page.
+    of_studies
+        Number of records that only a study asked for, which are counted nowhere.
     """
     parts = [INTRO]
     for board in boards:
@@ -52,25 +57,9 @@ def render(
     if problems:
         rows = [[f"`{name}`", why] for name, why in problems]
         parts.append("## Files set aside\n\nThey are no records that can be used.\n\n" + table(["file", "why"], rows))
+    if of_studies:
+        parts.append(f"{_plural(of_studies, 'record')} of studies: on no leaderboard.\n")
     return "\n".join(part for part in parts if part).rstrip("\n") + "\n"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -> str:
-    """A markdown table; the first ``left`` columns are text, the others numbers, set to the right."""
-    rule = [":--" if i < left else "--:" for i in range(len(header))]
-    return "".join(f"| {' | '.join(map(_escape, line))} |\n" for line in [header, rule, *rows])
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number, or a dash for NaN; never a negative zero."""
-    return NONE if math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def with_interval(mean: float, half: float) -> str:
-    """``mean ± half``; without a half width there was one seed, and this says so."""
-    if math.isnan(mean):
-        return NONE
-    return f"{number(mean)} (one seed)" if math.isnan(half) else f"{number(mean)} ± {number(half)}"
 
 
 def verdict(difference: float, half: float) -> str:
@@ -84,10 +73,6 @@ def verdict(difference: float, half: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-
-
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
@@ -97,7 +82,9 @@ def _size(board: Board) -> str:
     if not board.traps.empty:
         sizes.append(f"and {_plural(board.traps['method'].nunique(), 'method')} in traps")
     lost = [f"{sum(len(g.cells) for g in board.gaps if g.status == status)} {status}" for status in LOST]
-    return f"{_plural(len(board.standings), 'method')} on {', '.join(sizes)}; cells {', '.join(lost)}."
+    lines = [f"{_plural(len(board.standings), 'method')} on {', '.join(sizes)}; cells {', '.join(lost)}."]
+    lines += [f"`{name}` is the same world as `{home}` and counts once, there." for name, home in board.counted_as]
+    return "\n\n".join(lines)
 
 
 def _name(row: Mapping[Any, Any], tasks: int) -> str:

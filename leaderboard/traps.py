@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .compile import Board, interval, natural, seed_means
+from lrbench.pages.interval import interval
+
+from .compile import Board, natural, seed_means
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +41,8 @@ def escapes(cells: pd.DataFrame) -> pd.DataFrame:
         own = cells[cells["method"] == method]
         seeds = sorted(own["seed"].unique())
         for task in trap_columns(cells):
-            mean, half = interval(seed_means(own[own["task"] == task], "escape", seeds)[0])
-            rows.append({"method": method, "task": task, "mean": mean, "half": half})
+            span = interval(seed_means(own[own["task"] == task], "escape", seeds)[0])
+            rows.append({"method": method, "task": task, "mean": span.mean, "half": span.half})
     frame: pd.DataFrame = pd.DataFrame(rows)
     return frame
 

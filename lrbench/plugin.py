@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from fnmatch import fnmatchcase
 from operator import attrgetter
 from pathlib import Path
 from shutil import get_terminal_size
@@ -24,14 +25,24 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "suite": {"metavar": "S", "help": "smoke, quick or standard (default: quick)"},
-    "method": {"metavar": "M", "action": "append", "help": "method name, glob or FILE.py; repeatable (default: all)"},
+    "task": {
+        "metavar": "T",
+        "action": "append",
+        "help": "task name, glob or family[value] of the collected files; repeatable (default: the suite's)",
+    },
+    "method": {
+        "metavar": "M",
+        "action": "append",
+        "help": "method name, glob, name[key=value] or FILE.py; repeatable (default: those that a task asks)",
+    },
     "seeds": {"metavar": "N", "type": int, "help": "number of seeds (default: the suite's)"},
     "out": {"metavar": "DIR", "help": "folder of the records (default: results)"},
-    "baseline": {"metavar": "DIR", "help": "records to compare with: a cell whose score has become worse fails"},
+    "baseline": {"metavar": "DIR", "help": "records to compare with: a cell that got worse fails"},
 }
 BENCH = "lrbench-bench"
 BUILT_IN = "lrbench.tasks"
 HEADLINE = "headline"
+BRACKETS = re.compile(r"\[[^\[\]]*\]")  # of an address, innermost
 DECLARATION = re.compile(rb"^@(\w+\.)*family\(", re.MULTILINE)
 
 
@@ -86,6 +97,18 @@ def _is_test_module(file: Path, config: pytest.Config) -> bool:
     return any(file.match(pattern) for pattern in config.getini("python_files"))
 
 
+def readable(text: str) -> str:
+    """Return an expression of ``-k``, or a cell's name, without what pytest cannot read inside an address.
+
+    Examples
+    --------
+    >>> readable("topk_sae[k=32,lr=0.003] and not smoke")
+    'topk_sae[k:32:lr:0.003] and not smoke'
+    """
+    inside = BRACKETS.sub(lambda found: re.sub(r"[=,|()'\"]", ":", found[0]), text)
+    return inside.replace("=", ":")  # the sign means nothing to -k, so `-k ratio=2` can only be of an address
+
+
 class Bench:
     """What one pytest process knows: which cells to make, where records go, and the worker that runs the cells.
 
@@ -106,6 +129,7 @@ class Bench:
         here = config.invocation_params.dir
         self.config = config
         self.suite: str = option["suite"] or "quick"
+        self.tasks: list[str] = option["task"] or []
         self.methods: list[str] = option["method"] or []
         self.seeds: int | None = option["seeds"]
         plan(self.suite, (), self.methods, self.seeds)  # a wrong option is one error, not one per file
@@ -116,8 +140,14 @@ class Bench:
         if not config.option.collectonly:
             self.store.prepare()
         self.worker = OneWorker(
-            "lrbench.running.cell:run_cell", "lrbench.running.cell:prepare_worker", attrgetter("foreign"), PRELOAD
+            "lrbench.running.cell:run_cell",
+            setup="lrbench.running.cell:prepare_worker",
+            isolated=attrgetter("foreign"),
+            preload=PRELOAD,
         )
+        config.option.keyword = readable(config.option.keyword)
+        self.names: dict[str, None] = {}  # of the tasks that the collected files declare
+        self.unused = set(self.tasks)
         self.files: dict[str, Path] = {}
         self.reports: list[pytest.TestReport] = []
         for suite in suites():
@@ -129,18 +159,40 @@ class Bench:
         self.config.addinivalue_line("markers", f"{family}: cells of lrbench's task family {family}")
 
     def cells(self, file: Path) -> list[Cell]:
-        """Plan the cells of a task file."""
+        """Plan the cells of a task file: the suite's defaults, or the named tasks that it declares."""
         from lrbench.catalogue.tasks import families
         from lrbench.errors import LrbenchError
         from lrbench.running.runner import plan
 
-        cells = plan(self.suite, [str(file)], self.methods, self.seeds)
+        tasks = [f"{file}::{pattern}" for pattern in self._named_in(file)] if self.tasks else [str(file)]
+        cells = plan(self.suite, tasks, self.methods, self.seeds) if tasks else []
         for family in dict.fromkeys(cell.family for cell in cells):
             if self.files.setdefault(family, file) != file:
                 raise LrbenchError(f"{file} and {self.files[family]} both declare the task family {family!r}")
             if family not in families():
                 self._register(family)
         return cells
+
+    def _named_in(self, file: Path) -> list[str]:
+        """The patterns of ``--lrbench-task`` that are of a task file's own families."""
+        from lrbench.catalogue.tasks import tasks_in
+
+        names = {info.name: info.family for info in tasks_in(file)}
+        self.names |= dict.fromkeys(names)
+        found = [
+            pattern
+            for pattern in self.tasks
+            if pattern.partition("[")[0] in names.values() or any(fnmatchcase(name, pattern) for name in names)
+        ]
+        self.unused -= set(found)
+        return found
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Complain about a task that no collected file declares."""
+        from lrbench.errors import UnknownName
+
+        if self.unused and not session.testsfailed and not hasattr(self.config, "workerinput"):
+            raise pytest.UsageError(f"--lrbench-task: {UnknownName('task', min(self.unused), [*self.names])}")
 
     def record(self, cell: Cell) -> tuple[Record, bool]:
         """Return the record of a cell and whether it was stored already; if it was not, run the cell."""
@@ -225,12 +277,13 @@ class TaskFile(pytest.File):
 
 
 class CellItem(pytest.Item):
-    """A cell as a test: it fails when the method does, or when its score is worse than the baseline's."""
+    """A cell as a test: it fails when the method does, or when it got worse than in the baseline."""
 
     def __init__(self, *, parent: pytest.File, cell: Cell, bench: Bench, **node: Any) -> None:
         # spelled out, because pytest 9's own guess takes the bracket for a part of the name, and --lf then finds nothing
         super().__init__(parent=parent, nodeid=f"{parent.nodeid}::{cell.id}", **node)
         self.cell, self.bench = cell, bench
+        self.extra_keyword_matches.add(readable(cell.id))
         self.add_marker(cell.family)
         self.add_marker(cell.suite)
 
@@ -242,7 +295,7 @@ class CellItem(pytest.Item):
         if record.status == "failed":
             pytest.fail("\n\n".join(filter(None, [record.reason, record.traceback])), pytrace=False)
         if self.bench.baseline is not None:
-            compare(record, self.bench.baseline)
+            hold_against(self.bench.baseline, record)
         if record.status == "skipped":
             pytest.skip(str(record.reason))
 
@@ -254,38 +307,31 @@ class CellItem(pytest.Item):
         return self.path, 0, self.name
 
 
-def compare(record: Record, baseline: Store) -> None:
-    """Fail a cell whose score is worse than the baseline's by more than the tolerance; skip what cannot be compared."""
+def hold_against(baseline: Store, record: Record) -> None:
+    """Fail a cell that `lrbench compare` calls a regression from the baseline's record; skip what it does not compare."""
+    from lrbench.leaderboard.compare import compare
     from lrbench.metric_table import METRICS
 
     base = baseline.find(record.suite, record.key)
-    if record.status == "skipped" and (base is None or base.status != "ok"):
-        return
+    pair = [] if base is None else [base], [record]
+    found = compare(*pair)
+    if found.verdict == "regression":
+        if record.status == "skipped":
+            pytest.fail(f"no score any more, the baseline has one: {record.reason}", pytrace=False)
+        every = compare(*pair, [name for name, metric in METRICS.items() if metric.direction != "none"])
+        changes = {change.metric: change for change in (*found.having("worse"), *every.having("worse"))}
+        lines = [
+            f"{name} is worse by {abs(change.effect):.3f}: {change.base:.3f} in the baseline, now {change.head:.3f}"
+            f" (tolerance {change.tolerance:g})"
+            for name, change in changes.items()
+        ]
+        pytest.fail("\n".join(lines), pytrace=False)
+    if record.status == "skipped":
+        return  # it says itself why
     if base is None:
         pytest.skip(f"not compared: {baseline.folder} has no readable record of this cell")
-    if (base.task_hash, base.world_hash) != (record.task_hash, record.world_hash):
-        pytest.skip("not comparable: the task is not the one that the baseline was measured on")
-    if base.status != "ok":
-        return  # whatever there is now is no worse
-    if record.status == "skipped":
-        pytest.fail(f"no score any more, the baseline has one: {record.reason}", pytrace=False)
-    was, now, tolerance = base.scores.get(HEADLINE), record.scores.get(HEADLINE), METRICS[HEADLINE].tolerance
-    if was is None or now is None:
-        pytest.skip(f"not comparable: no {HEADLINE} in {'the baseline' if was is None else 'the new record'}")
-    worse = {name: loss for name in METRICS if (loss := _loss(name, base, record)) > METRICS[name].tolerance + 1e-9}
-    if HEADLINE in worse:
-        problem = f"{HEADLINE} is worse by {worse.pop(HEADLINE):.3f}: {was:.3f} in the baseline, now {now:.3f} (tolerance {tolerance:g})"
-        others = [f"{name} is worse by {loss:.3f}" for name, loss in worse.items()]
-        pytest.fail("\n".join([problem, *others]), pytrace=False)
-
-
-def _loss(metric: str, base: Record, head: Record) -> float:
-    """By how much a score has become worse; 0 where it applies to one side only or no direction is better."""
-    from lrbench.metric_table import METRICS
-
-    sign = {"higher": 1, "lower": -1, "none": 0}[METRICS[metric].direction]
-    was, now = base.scores.get(metric), head.scores.get(metric)
-    return 0.0 if was is None or now is None else sign * (was - now)
+    if found.verdict != "no regression":
+        pytest.skip(": ".join([found.verdict, *(f"{note.kind}: {note.reason}" for note in found.notes if note.reason)]))
 
 
 def summary(reports: Sequence[pytest.TestReport], folder: Path) -> Iterator[str]:

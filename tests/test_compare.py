@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,7 @@ def test_nothing_is_swallowed() -> None:
         record("broken", status="failed"),
         record("mended", status="failed"),
         record("quiet", status="skipped"),
-        record("shy"),
+        record("shy", status="failed"),
         record("m", "d/w", task_hash="old"),
         record("m", "e/v", task_hash="old"),
         record("half"),
@@ -244,7 +245,7 @@ def test_nothing_is_swallowed() -> None:
         "fails on both sides": [("broken", error, 1)],
         "now measured": [("mended", f"before, failed: {error}", 1)],
         "skipped on both sides": [("quiet", error, 1)],
-        "now skipped": [("shy", error, 1)],
+        "skipped, failed before": [("shy", error, 1)],
         "changed world": [
             ("m", "the task d/w asks something else now", 1),
             ("m", f"the task e/v asks something else now; now failed: {error}", 1),
@@ -277,6 +278,15 @@ def test_a_method_that_fails_where_it_did_not_is_a_regression(before: str) -> No
     assert "d/w[m-seed0]" in page
 
 
+def test_a_score_that_is_gone_is_a_regression() -> None:
+    cells = [record("m", task, 0) for task in ("d/w", "e/v")]
+    skipped = [record("m", task, 0, "skipped") for task in ("d/w", "e/v")]
+    comparison = compare([*run(), *cells], [*run(), *skipped])
+    assert (comparison.exit_code, comparison.why) == (1, "2 cells are skipped that had a score, of m")
+    assert notes(comparison) == {"now skipped": [("m", "ValueError: a | b", 2)]}
+    assert "**Skipped where it had a score**" in as_markdown(comparison, Side("b", ()), Side("h", ()))
+
+
 def test_a_task_and_a_seed_are_never_mixed_up_with_another() -> None:
     base = [record(task="a/x", task_hash="same"), record(task="b/y", task_hash="same", scores={"headline": 0.1})]
     comparison = compare(base, base[::-1])
@@ -302,7 +312,13 @@ def test_a_task_and_a_seed_are_never_mixed_up_with_another() -> None:
         ([], [], 4, "head holds no value of headline, f1 (no record)"),
         (run(["x"]), [record(status="failed")], 4, "head holds no value of headline, f1 (1 failed)"),
         ([record(status="failed")], [record(status="failed")], 4, "head holds no value of headline, f1 (1 failed)"),
-        (run(), [record(status="skipped")], 4, "head holds no value of headline, f1 (1 skipped)"),
+        (
+            [record(status="skipped")] * 2,
+            [record(status="skipped")],
+            4,
+            "head holds no value of headline, f1 (1 skipped)",
+        ),
+        (run(), [record(status="skipped")], 1, "1 cell is skipped that had a score, of m"),
         (run(), [record(status="failed")], 1, "1 cell fails that did not, of m"),
     ],
 )
@@ -335,7 +351,7 @@ def test_reports_say_the_same(tmp_path: Path) -> None:
     assert "2 of 4 scores within their tolerance" in text
     page = as_markdown(comparison, *sides)
     assert page.startswith("### ❌ lrbench: regression\n\n1 of 4 scores got worse\n")
-    assert "| m | headline (quick) | 0.800 | 0.742 | -0.058 | 0.02 |" in page
+    assert "| m | headline (quick) | 0.800 | 0.742 | -0.058 | 0.02 |" in re.sub(r" {2,}", " ", page)
     assert page.index("**Worse**") < page.index("<details><summary>Better (1)</summary>")
     data = json.loads(as_json(comparison, *sides))
     assert (data["verdict"], data["exit_code"], data["base"]["name"]) == ("regression", 1, "before")

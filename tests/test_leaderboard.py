@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from lrbench.cli import main
 from lrbench.errors import LrbenchError
 from lrbench.leaderboard import write_leaderboard
-from lrbench.leaderboard.compile import Board, Gap, compile_boards, interval, natural
+from lrbench.leaderboard.compile import Board, Gap, compile_boards, natural
 from lrbench.leaderboard.figures import _spread
-from lrbench.leaderboard.render import number, render, verdict, with_interval
+from lrbench.leaderboard.render import render, verdict
 from lrbench.record import Provenance, Record, Timing
 from lrbench.store import Store
 
@@ -53,8 +55,13 @@ def row_of(board: Board, method: str) -> dict[Any, Any]:
     return row
 
 
+def squeezed(page: str) -> str:
+    """A page without the spaces that set its tables in columns."""
+    return re.sub(r" {2,}", " ", page)
+
+
 def page_of(records: list[Record]) -> str:
-    return render(compile_boards(records), [], FIGURES)
+    return squeezed(render(compile_boards(records), [], FIGURES))
 
 
 def line_of(page: str, start: str) -> str:
@@ -64,14 +71,6 @@ def line_of(page: str, start: str) -> str:
 def two_by_two() -> list[Record]:
     values = {("a/x", 0): 0.5, ("a/x", 1): 0.7, ("b/y", 0): 0.9, ("b/y", 1): 0.5}
     return [record("m", task, seed, value) for (task, seed), value in values.items()]
-
-
-def test_interval_by_hand() -> None:
-    assert interval([0.4, 0.6]) == pytest.approx((0.5, T1 * 0.1))  # sd 0.2/sqrt 2, over sqrt 2
-    assert interval([1, 2, 3, 4]) == pytest.approx((2.5, T3 * math.sqrt(5 / 3) / 2))
-    mean, half = interval([0.4])
-    assert mean == 0.4
-    assert math.isnan(half)
 
 
 def test_score_averages_tasks_inside_each_seed_first() -> None:
@@ -127,7 +126,7 @@ def test_rank_order_ties_and_references() -> None:
     assert list(board.standings["method"]) == ["truth", "high", "tie", "low", "random", "below"]
     ranks = [None if math.isnan(rank) else rank for rank in board.standings["rank"]]
     assert ranks == [None, 1, 1, 3, None, 4]
-    page = render([board], [], FIGURES)
+    page = squeezed(render([board], [], FIGURES))
     assert line_of(page, "| – |").startswith("| – | *`truth` (ceiling)* |")
     assert "**1.000" not in page  # a reference is never the best
     assert "**0.800 ± 0.000**" in line_of(page, "| 1 | `high`")
@@ -140,7 +139,7 @@ def test_absorption_that_does_not_apply_is_a_dash_and_no_zero() -> None:
     board = board_of(records)
     assert row_of(board, "m")["absorption"] == pytest.approx(0.4)
     assert list(board.absorption) == ["absorption"]
-    assert "| `m` | 1 | 0.900 ± 0.000 | 0.500 ± 0.000 | 0.400 ± 0.000 |" in render([board], [], FIGURES)
+    assert "| `m` | 1 | 0.900 ± 0.000 | 0.500 ± 0.000 | 0.400 ± 0.000 |" in squeezed(render([board], [], FIGURES))
     flat = page_of([r for r in records if r.family == "noise"])
     assert "### Absorption" not in flat
     assert line_of(flat, "| 1 | `m`").endswith("| – | **2.0** |")
@@ -182,7 +181,7 @@ def test_only_the_newest_task_and_source_are_used() -> None:
     assert list(board.standings["method"]) == ["n"]
     changed = "not comparable: the task has changed since"
     assert board.set_aside == tuple((f"a/x · m · seed {s}", changed) for s in (0, 1))
-    assert f"| a/x · m · seed 0 | {changed} |" in render([board], [], FIGURES)
+    assert f"| a/x · m · seed 0 | {changed} |" in squeezed(render([board], [], FIGURES))
 
     stale = record("n", "a/x", 0, 0.1, source_hash="old", finished="2024-01-01T00:00:00+00:00")
     board = board_of([stale, new[1]])
@@ -225,9 +224,9 @@ def fill(folder: Path, order: int = 1) -> None:
 def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "one")
     fill(tmp_path / "elsewhere", order=-1)
-    first = write_leaderboard(tmp_path / "one", tmp_path / "out" / "PAGE.md")
+    first = write_leaderboard(tmp_path / "one", tmp_path / "out" / "PAGE.md").page
     monkeypatch.chdir(tmp_path)
-    second = write_leaderboard(Path("elsewhere"))
+    second = write_leaderboard(Path("elsewhere")).page
     assert second == Path("elsewhere/LEADERBOARD.md")
     assert first.read_bytes() == second.read_bytes()
     names = sorted(path.name for path in (first.parent / "figures").iterdir())
@@ -239,8 +238,8 @@ def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert f"](figures/{name})" in first.read_text(encoding="utf-8")
     page = first.read_text(encoding="utf-8")
     assert str(tmp_path) not in page
-    assert "| `foreign.json` | is not complete JSON: truncated or foreign |" in page
-    assert write_leaderboard(tmp_path / "one", first).read_text(encoding="utf-8") == page
+    assert "| `foreign.json` | is not complete JSON: truncated or foreign |" in squeezed(page)
+    assert write_leaderboard(tmp_path / "one", first).page.read_text(encoding="utf-8") == page
 
 
 def test_labels_keep_their_distance_and_order() -> None:
@@ -252,10 +251,7 @@ def test_labels_keep_their_distance_and_order() -> None:
     assert moved[3] == 0.3  # no need to move
 
 
-def test_numbers_and_names() -> None:
-    assert number(-0.0001) == "0.000"
-    assert number(math.nan) == "–"
-    assert with_interval(math.nan, math.nan) == "–"
+def test_names_stand_in_natural_order() -> None:
     assert sorted(["10x", "2x", "0.8x", "1.04x"], key=natural) == ["0.8x", "1.04x", "2x", "10x"]
 
 
@@ -266,6 +262,66 @@ def test_nothing_to_show_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(LrbenchError, match=r"no usable record .*\(1 unreadable"):
         write_leaderboard(tmp_path)
     assert not (tmp_path / "LEADERBOARD.md").exists()
+
+
+def test_a_world_under_several_names_is_counted_once_and_the_page_says_so() -> None:
+    def standing(*names: str) -> list[Record]:
+        hashes = {name: "same" if name in names else f"hash {name}" for name in ("b/2", "b/10", "c/z")}
+        scores = {"b/2": 0.2, "b/10": 0.2, "c/z": 0.8}
+        return [record("m", name, s, scores[name], task_hash=hashes[name]) for name in hashes for s in (0, 1)]
+
+    apart, once = board_of(standing()), board_of(standing("b/2", "b/10"))
+    assert row_of(apart, "m")["headline"] == pytest.approx(0.4)
+    assert row_of(once, "m")["headline"] == pytest.approx(0.5)  # (0.2 + 0.8) / 2
+    assert (apart.counted_as, once.counted_as) == ((), (("b/10", "b/2"),))  # the first in natural order
+    assert once.tasks == ("b/2", "c/z")
+    said = "`b/10` is the same world as `b/2` and counts once, there."
+    assert said in render([once], [], FIGURES)
+    assert "same world" not in render([apart], [], FIGURES)
+    # a method that was run under the other name only is not short of a task
+    other = [r.model_copy(update={"method": "n"}) for r in standing("b/2", "b/10") if r.task != "b/2"]
+    board = board_of([*standing("b/2", "b/10"), *other])
+    assert row_of(board, "n")["headline"] == pytest.approx(0.5)
+    assert board.gaps == ()
+
+
+def test_what_only_a_study_asked_for_is_on_no_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [record("s", "a/x", s, 0.9, study="falsify") for s in (0, 1, 2)]
+    plain = page_of(two_by_two())
+    for one in [*two_by_two(), *asked]:
+        Store(tmp_path / "both").write(one)
+    page = squeezed(write_leaderboard(tmp_path / "both").page.read_text(encoding="utf-8"))
+    assert "`s`" not in page
+    assert page.endswith("\n3 records of studies: on no leaderboard.\n")
+    assert "of studies" not in plain
+    for one in asked:
+        Store(tmp_path / "studies").write(one)
+    assert main(["leaderboard", str(tmp_path / "studies")]) == 2
+    assert "no usable record" in (error := capsys.readouterr().err)
+    assert "(3 records are of studies, which stand on no leaderboard)" in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_is_no_record_is_named_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [Store(tmp_path).write(one) for one in two_by_two()]
+    paths[0].write_text(paths[0].read_text()[:100])
+    assert main(["leaderboard", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == f"set aside {paths[0]}: is not complete JSON: truncated or foreign\n"
+    for i in range(8):
+        (tmp_path / f"{i}.json").write_text("{")
+    assert main(["leaderboard", str(tmp_path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines[:-1]] == [f"set aside {tmp_path / f'{i}.json'}" for i in range(5)]
+    assert lines[-1] == "and 4 more files, see the end of the page"
+
+
+def test_a_page_that_is_no_markdown_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Store(tmp_path).write(record("m", "a/x", 0))
+    assert main(["leaderboard", str(tmp_path), "--output", str(tmp_path / "page.html")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'page.html'}: the page is markdown, name a file such as {tmp_path / 'page.md'}\n"
+    )
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_neither_torch_nor_pyplot_is_imported(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from lrbench.catalogue.imports import imports
+from lrbench.running.runner import plan
 from lrbench.store import Store
 
 pytest_plugins = ["pytester"]
@@ -168,14 +170,19 @@ def test_a_baseline(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess(*run, "--lrbench-baseline", "base", "-v")
     result.assert_outcomes(passed=1, failed=1, skipped=2)
     result.stdout.fnmatch_lines(
-        ["headline is worse by 0.500: * in the baseline, now * (tolerance 0.02)", "fvu is worse by 0.300"]
+        ["headline is worse by 0.500: * in the baseline, now * (tolerance 0.02)", "fvu is worse by 0.300: *"]
     )
     result.stdout.fnmatch_lines(["FAILED *waves/hard[[]steady-seed0] - Failed: headline is worse by 0.500: *"])
     result.stdout.fnmatch_lines(
         ["steady skipped on 1 of its tests: not compared: *base has no readable record of this cell"]
     )
-    result.stdout.fnmatch_lines(["steady skipped on 1 of its tests: not comparable: *"])
+    result.stdout.fnmatch_lines(["steady skipped on 1 of its tests: not comparable: changed world: *"])
     assert re.search(r"^steady .*\d!$", output(result), re.MULTILINE)
+
+    doctor("hard/steady.seed0", status="failed", reason="ValueError: boom", scores={})
+    result = project.runpytest_subprocess(*run, "--lrbench-baseline", "base", "-k", "hard and seed0")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*not comparable: now measured: before, failed: ValueError: boom"])
 
     write(Path("steady.py"), METHOD.format(body='raise lrbench.NotApplicable("needs labels")'))
     result = project.runpytest_subprocess(
@@ -224,6 +231,74 @@ def test_whoever_merely_installed_it_notices_nothing(project: pytest.Pytester) -
     assert not Path("my_tasks/imported_as.log").exists()
     result = project.runpytest_subprocess("tests", "--lrbench-suite", "smoke")
     result.stdout.fnmatch_lines(["lrbench: no cell ran; name task files or a folder of them*"])
+
+
+def ids_of(result: pytest.RunResult) -> list[str]:
+    return [line.partition("::")[2] for line in result.outlines if "::" in line]
+
+
+LISTING = ("--collect-only", "-q", "-o", "addopts=")
+
+
+@pytest.mark.parametrize(
+    ("expression", "selected"),
+    [
+        ("topk_sae[ratio=2]", [2]),
+        ("topk_sae[ratio=2] or topk_sae[ratio=3]", [2, 3]),
+        ("not topk_sae[ratio=2]", [3, 4]),
+        ("ratio", [2, 3, 4]),
+        ("ratio=3", [3]),
+        ("topk_sae and waves", [2, 3, 4]),
+        ("topk_sae[ratio=4,resample=1]", [4]),
+        ("topk_sae[ratio=4,resample=2]", []),
+        ("waves/easy[topk_sae[ratio=2]-seed0]", [2]),
+    ],
+)
+def test_k_reads_addresses(project: pytest.Pytester, expression: str, selected: list[int]) -> None:
+    methods = ("--lrbench-method", "topk_sae[ratio=2|3]", "--lrbench-method", "topk_sae[resample=1,ratio=4]")
+    named = ("--lrbench-task", "waves/easy", "-k", expression)
+    found = ids_of(project.runpytest_subprocess("my_tasks", *SMOKE, *methods, *named, *LISTING))
+    texts = {2: "topk_sae[ratio=2]", 3: "topk_sae[ratio=3]", 4: "topk_sae[ratio=4,resample=1]"}
+    assert found == [f"waves/easy[{texts[ratio]}-seed0]" for ratio in selected]
+
+
+def test_tasks_are_chosen_and_added_by_their_address(project: pytest.Pytester) -> None:
+    def ids(*tasks: str) -> list[str]:
+        options = [part for task in tasks for part in ("--lrbench-task", task)]
+        chosen = (*SMOKE, "--lrbench-method", "steady.py", *options, *LISTING)
+        return ids_of(project.runpytest_subprocess("my_tasks", str(ROOT / "tasks" / "noise.py"), *chosen))
+
+    assert ids("waves/hard") == ["waves/hard[steady-seed0]"]
+    assert sorted(ids("waves[0.3|0.1]", "noise/1*")) == [
+        "noise/1.0[steady-seed0]",
+        "waves/easy[steady-seed0]",
+        "waves[0.3][steady-seed0]",
+    ]
+    run = ("my_tasks", *SMOKE, "--lrbench-method", "steady.py")
+    one = "my_tasks/waves.py::waves[0.3][steady-seed0]"
+    result = project.runpytest_subprocess(one, *run[1:], "--lrbench-task", "waves[0.3|0.4]", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["my_tasks/waves.py::waves[[]0.3[]][[]steady-seed0[]] PASSED*"])
+    result = project.runpytest_subprocess(*run, "--lrbench-task", "waves/medium")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --lrbench-task: unknown task 'waves/medium': *waves/*"])
+    result = project.runpytest_subprocess(*run, "--lrbench-task", "waves[high]")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*waves takes a number*"])
+    assert "Traceback" not in output(result)
+
+
+def test_a_clone_beside_an_installed_lrbench_collects(project: pytest.Pytester) -> None:
+    shutil.copytree(ROOT / "tasks", "clone/tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "conftest.py", "clone/conftest.py")
+    result = project.runpytest_subprocess("clone/tasks", "--lrbench-suite", "smoke", *LISTING)
+    assert result.ret == pytest.ExitCode.OK, output(result)
+    assert ids_of(result) == [cell.id for cell in plan("smoke")]
+
+
+def test_the_clones_conftest_needs_nothing_but_pytest() -> None:
+    names = {name.partition(".")[0] for name in imports(ROOT / "conftest.py", at_load=True)}
+    assert names - set(sys.stdlib_module_names) == {"pytest"}
 
 
 def test_the_debugger_stops_inside_the_method(project: pytest.Pytester) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lrbench.errors import LrbenchError
 from lrbench.record import Provenance, Record, Timing
-from lrbench.store import Store, load_records
+from lrbench.store import Store, load_records, read_packed, write_packed
 
 
 def make(
@@ -193,6 +193,27 @@ def test_load_records(tmp_path: Path) -> None:
     assert pd.isna(frame.loc[1, "f1"])
     assert pd.isna(frame.loc[0, "absorption"])
     assert frame["absorption"].dtype == "float64"
+
+
+def test_what_only_a_study_asked_for_is_in_the_frame(tmp_path: Path) -> None:
+    for record in (make(), make(seed=1).model_copy(update={"study": "falsify"})):
+        Store(tmp_path).write(record)
+    assert load_records(tmp_path)["study"].isna().tolist() == [True, False]
+
+
+def test_packed_records_come_back_and_have_the_same_bytes(tmp_path: Path) -> None:
+    records = [make(), make(seed=1, status="failed")]
+    paths = [tmp_path / "new" / f"{number}.jsonl.gz" for number in (0, 1)]
+    for path in paths:
+        write_packed(path, records)
+    assert read_packed(paths[0]) == records
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert sorted(os.listdir(paths[0].parent)) == ["0.jsonl.gz", "1.jsonl.gz"]
+    paths[1].write_bytes(paths[1].read_bytes()[:-20])
+    with pytest.raises(LrbenchError, match=r"1\.jsonl\.gz: is no readable file of records"):
+        read_packed(paths[1])
+    with pytest.raises(LrbenchError, match=r"nothing: is no readable file of records"):
+        read_packed(tmp_path / "nothing")
 
 
 def test_load_records_warns_of_bad_files_and_refuses_a_missing_folder(tmp_path: Path) -> None:

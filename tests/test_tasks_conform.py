@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ FAMILIES = {  # as the project's issues name them
     "hierarchy": {"depth2-exclusive", "depth2-overlapping", "depth3-exclusive", "depth3-overlapping"},
     "absorption": {"rare", "even", "dominant"},
     "traps": {"polysemantic", "dead", "rotated", "own", "absorbed", "own-hierarchy"},
+    "settling": {"own", "own-hierarchy", "polysemantic", "dead", "rotated"},
 }
 
 
@@ -39,13 +41,15 @@ def test_the_families_and_their_levels_are_all_there() -> None:
     assert all(info.summary.endswith(".") and info.family == info.name.split("/")[0] for info in task_catalogue())
 
 
-def test_every_suite_asks_every_family_and_standard_asks_everything() -> None:
+def test_every_suite_asks_every_family_and_standard_asks_every_world() -> None:
     assert [suite.name for suite in suites()] == ["smoke", "quick", "standard"]
-    # the traps of quick are `make traps`: minutes of their own
-    absent = {"smoke": set[str](), "quick": {"traps"}, "standard": set[str]()}
+    # settling is a study's; the traps of quick are `make traps`: minutes of their own
+    absent = {"smoke": {"settling"}, "quick": {"settling", "traps"}, "standard": {"settling"}}
     for suite in SUITES:
         assert {info.family for info in select_tasks(suite)} == set(FAMILIES) - absent[suite], suite
-    assert [info.name for info in select_tasks("standard")] == NAMES
+    again = {"interference/0.1", "interference/0.5", "sparsity/0.01"}  # other names of worlds that standard runs
+    expected = [name for name in NAMES if name not in again and not name.startswith("settling/")]
+    assert [info.name for info in select_tasks("standard")] == expected
     assert SUITES["quick"].seeds == 3
     standard = SUITES["standard"].scale.task()
     assert (standard.world.n_features, standard.world.dims[0], standard.n_latents, standard.n_distinct) == (
@@ -55,6 +59,28 @@ def test_every_suite_asks_every_family_and_standard_asks_everything() -> None:
         100_000,
     )
     assert (standard.world.rate, standard.world.interference) == (0.01, 0.1)  # the paper's defaults
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_counts_a_world_once(suite: str) -> None:
+    hashes = [lrbench.load_task(info.source, suite).hash for info in select_tasks(suite)]
+    assert len(set(hashes)) == len(hashes)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_runs_one_bound_that_random_directions_keep_at_most(suite: str, seed: int) -> None:
+    """Directions that keep M from the start are not spread, so all such M are one world."""
+    largest = lrbench.load_task("interference/0.5", suite).spec.world
+    untouched = lrbench.World(replace(largest, interference=0.99), seed=seed).interference
+    bounds = [
+        lrbench.load_task(info.source, suite).spec.world.interference
+        for info in select_tasks(suite, ["interference/*"])
+        if suite in info.suites
+    ]
+    assert bounds
+    for site in untouched:
+        assert sum(bound >= site for bound in bounds) <= 1
 
 
 @pytest.mark.parametrize("name", NAMES)

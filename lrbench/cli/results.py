@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +10,17 @@ import typer
 
 from lrbench.cli.app import app, write_text
 from lrbench.errors import LrbenchError
+from lrbench.pages.markdown import rows_of
 from lrbench.pages.terminal import as_text
+
+FILES_NAMED = 5  # of those set aside; the page names all
 
 
 @app.command("leaderboard")
 def leaderboard_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page to write. Default: DIR/LEADERBOARD.md.")
+        Path | None, typer.Option(metavar="FILE.md", help="The page to write. Default: DIR/LEADERBOARD.md.")
     ] = None,
 ) -> None:
     """Compile records into a markdown page with figures."""
@@ -27,9 +30,13 @@ def leaderboard_command(
     if target.is_dir():
         raise LrbenchError(f"{target} is a folder, --output needs a file such as {target / 'LEADERBOARD.md'}")
     try:
-        page = write_leaderboard(folder, target)
+        page, set_aside = write_leaderboard(folder, target)
     except OSError as error:
         raise LrbenchError(f"cannot write {error.filename}: {error.strerror}") from error
+    for problem in set_aside[:FILES_NAMED]:
+        print(f"set aside {problem.path}: {problem.reason}", file=sys.stderr)
+    if len(set_aside) > FILES_NAMED:
+        print(f"and {len(set_aside) - FILES_NAMED} more files, see the end of the page", file=sys.stderr)
     print(standings(page.read_text(encoding="utf-8")))
     print(f"\npage     {page}\nfigures  {page.parent / 'figures'}")
 
@@ -62,8 +69,7 @@ def compare_command(
 
 def standings(page: str) -> str:
     """Return the page's first table for a terminal: every method, without the columns that only paper has room for."""
-    lines = itertools.dropwhile(lambda line: not line.startswith("|"), page.splitlines())
-    rows = [line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: line.startswith("|"), lines)]
-    kept = [number for number, heading in enumerate(rows[0]) if heading not in ("twin", "pair")]
+    rows = rows_of(page)
+    kept = [column for column, heading in enumerate(rows[0]) if heading not in ("twin", "pair")]
     plain = str.maketrans("", "", "*`")
-    return as_text([[row[number].translate(plain) for number in kept] for row in [rows[0], *rows[2:]]])
+    return as_text([[row[column].translate(plain) for column in kept] for row in rows])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
+from itertools import dropwhile, takewhile
 
 NONE = "–"
 
@@ -18,19 +20,33 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -
     |:---------|--------:|
     | a\\\\|b     |     0.5 |
     """
-    from tabulate import tabulate
+    import tabulate
 
     alignment = ["left" if column < left else "right" for column in range(len(header))]
-    cells = [[_escape(cell) for cell in row] for row in rows]
-    return f"{tabulate(cells, headers=[*map(_escape, header)], tablefmt='pipe', colalign=alignment, disable_numparse=True)}\n"
+    cells, heads = [[_escape(cell) for cell in row] for row in rows], [_escape(cell) for cell in header]
+    wide, tabulate.WIDE_CHARS_MODE = tabulate.WIDE_CHARS_MODE, False  # the same bytes, wcwidth installed or not
+    try:
+        text = tabulate.tabulate(cells, heads, tablefmt="pipe", colalign=alignment, disable_numparse=True)
+    finally:
+        tabulate.WIDE_CHARS_MODE = wide
+    return f"{text}\n"
 
 
 def rows_of(page: str) -> list[list[str]]:
-    """Return the cells of a page's first table, its header first."""
-    lines = page[page.index("|") :].splitlines()
-    end = next((place for place, line in enumerate(lines) if not line.startswith("|")), len(lines))
-    found = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[:end]]
-    return [found[0], *found[2:]]
+    """Return the cells of a page's first table, its header first, as they were given to `table`; nothing without a table.
+
+    Examples
+    --------
+    >>> rows_of("Prose.\\n" + table(["method", "score"], [["a|b", "0.5"]]))
+    [['method', 'score'], ['a|b', '0.5']]
+    """
+
+    def inside(line: str) -> bool:
+        return line.startswith("|")
+
+    lines = list(takewhile(inside, dropwhile(lambda line: not inside(line), page.splitlines())))
+    found = [[_plain(cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return found[:1] + found[2:]
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -47,3 +63,7 @@ def with_interval(mean: float, half: float) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("\\|", "|").replace("&lt;", "<")
