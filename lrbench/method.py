@@ -31,8 +31,9 @@ class Method(ABC):
     Attributes
     ----------
     kind
-        ``"sdl"`` for what trains a sparse dictionary by gradient descent, ``"baseline"`` for any other method,
-        ``"reference"`` for one that is not ranked. Set as a literal in the class.
+        ``"sdl"`` for what trains a sparse dictionary by gradient descent on the whole budget (its records say how many samples
+        per second that were), ``"baseline"`` for any other method, ``"reference"`` for one that is not ranked. Set as a
+        literal in the class: the catalogue reads it without importing the file.
 
     Examples
     --------

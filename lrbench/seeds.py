@@ -53,7 +53,8 @@ def fork_global_generators(seed: int, *stream: str | int) -> Iterator[None]:
 
     own = derive_seed(seed, *stream)
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (for code that uses the global generator)
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # asking one would start CUDA
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if started else ()  # asking a device for its state would start CUDA
     try:
         with torch.random.fork_rng(devices):
             random.seed(own)

@@ -13,7 +13,6 @@ import typer
 from lrbench.cli.app import EXIT_FAILED_CELLS, EXIT_OK, app
 from lrbench.cli.options import Suite
 
-
 PRINTED_LINES = 20
 
 

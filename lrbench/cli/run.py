@@ -21,7 +21,6 @@ from lrbench.pages.terminal import as_text
 if TYPE_CHECKING:
     from lrbench.record import Record
     from lrbench.running.cell import Cell
-    from lrbench.running.progress import RunProgress
     from lrbench.running.runner import Summary
 
 CAUSES_SHOWN = 20

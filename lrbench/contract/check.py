@@ -26,7 +26,6 @@ from lrbench.method import Method
 from lrbench.sdl import SDL
 from lrbench.view import TrainView
 
-
 KINDS = ("sdl", "baseline", "reference")
 
 

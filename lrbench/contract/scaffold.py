@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch.nn.functional import normalize
 
-from lrbench import Dictionary, Method, TrainView
+from lrbench import Dictionary, Method, NotApplicable, TrainView
 from lrbench.activation import TopK
 from lrbench.seeds import generator
 
@@ -39,6 +39,8 @@ class CLASS(Method):
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return the dictionary. The view is all that there is to see: data, known features (view.anchors), budget."""
+        if view.start is not None:
+            raise NotApplicable("it cannot start at a given point, as a trap asks")
         # Whatever is random follows from the seed: through a generator of its own as here, or through the global ones that an
         # nn.Linear draws from, which lrbench seeds for every fit and puts back. Nothing is kept between two fits.
         rows = torch.randn(view.budget.n_latents, view.d_in, generator=generator(seed, "init"))
