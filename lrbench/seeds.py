@@ -59,7 +59,9 @@ def fork_global_generators(seed: int, *stream: str | int) -> Iterator[None]:
         with torch.random.fork_rng(devices):
             random.seed(own)
             np.random.seed(own % 2**32)  # noqa: NPY002
-            torch.manual_seed(own)
+            torch.default_generator.manual_seed(own)
+            if started:
+                torch.cuda.manual_seed_all(own)
             yield
     finally:
         random.setstate(python)
