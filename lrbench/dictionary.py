@@ -24,11 +24,11 @@ class Dictionary:
     Parameters
     ----------
     W_enc
-        Encoder rows, one a latent, shape (latent, d_in).
+        Encoder rows, one per latent, shape (latent, d_in).
     b_enc
         Encoder bias, shape (latent,), or None for zeros.
     W_dec
-        Decoder rows, one a latent, shape (latent, d_out).
+        Decoder rows, one per latent, shape (latent, d_out).
     b_dec
         Decoder bias, shape (d_out,), or None for zeros.
     activation
@@ -41,6 +41,16 @@ class Dictionary:
     ------
     LrbenchError
         When shapes, dtypes or the pair do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lrbench import Dictionary
+    >>> from lrbench.activation import TopK
+    >>> dictionary = Dictionary(torch.eye(3), None, torch.eye(3), None, TopK(1))
+    >>> x = torch.tensor([[1.0, 3.0, 2.0]])
+    >>> dictionary.encode(x), dictionary.decode(dictionary.encode(x))
+    (tensor([[0., 3., 0.]]), tensor([[0., 3., 0.]]))
     """
 
     def __init__(
@@ -54,12 +64,12 @@ class Dictionary:
     ) -> None:
         for name, weight in (("W_enc", W_enc), ("W_dec", W_dec)):
             if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
-                raise LrbenchError(f"{name}: expected a float matrix with a row a latent, got {_describe(weight)}")
+                raise LrbenchError(f"{name}: expected a float matrix with one row per latent, got {_describe(weight)}")
         if len(W_enc) == 0:
             raise LrbenchError("W_enc has no rows: expected at least one latent")
         if len(W_enc) != len(W_dec):
             raise LrbenchError(
-                f"W_enc has {len(W_enc)} latents and W_dec {len(W_dec)}: expected one row a latent in both"
+                f"W_enc has {len(W_enc)} latents and W_dec {len(W_dec)}: expected one row per latent in both"
             )
         b_enc = W_enc.new_zeros(len(W_enc)) if b_enc is None else b_enc
         b_dec = W_dec.new_zeros(W_dec.shape[1]) if b_dec is None else b_dec
@@ -159,6 +169,12 @@ class Dictionary:
         ------
         LrbenchError
             For another architecture, or one that normalises its input.
+
+        Examples
+        --------
+        >>> from sae_lens import SAE  # doctest: +SKIP
+        >>> dictionary = Dictionary.from_sae_lens(SAE.load_from_disk("my_sae"))  # doctest: +SKIP
+        >>> lrbench.score(dictionary, lrbench.load_task("superposition/1.30x"))["headline"]  # doctest: +SKIP
         """
         from lrbench.sae_lens import arguments_from
 

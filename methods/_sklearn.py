@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from lrbench.seeds import derive_seed
@@ -21,13 +20,3 @@ def ended_by_budget() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
-
-
-@contextmanager
-def global_rng_kept() -> Iterator[None]:
-    """Put NumPy's global generator back: the lasso solver draws a number from it that its cyclic selection never uses."""
-    state = np.random.get_state()  # noqa: NPY002 (scikit-learn offers no other way)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002

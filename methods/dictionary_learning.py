@@ -13,7 +13,7 @@ from sklearn.decomposition import MiniBatchDictionaryLearning
 from lrbench.activation import TopK
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
-from lrbench.methods._sklearn import ended_by_budget, global_rng_kept, random_state
+from lrbench.methods._sklearn import ended_by_budget, random_state
 from lrbench.view import TrainView
 
 
@@ -39,7 +39,7 @@ class OnlineDictionaryLearning(Method):
             batch_size=256,
             random_state=random_state(seed),
         )
-        with ended_by_budget(), global_rng_kept():
+        with ended_by_budget():
             learner.fit(x.double().numpy())
         rows = torch.nn.functional.normalize(torch.from_numpy(learner.components_).float(), dim=1)
         return Dictionary(rows, None, rows, None, TopK(view.budget.l0)).to(view.device)

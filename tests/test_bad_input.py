@@ -139,7 +139,7 @@ def records() -> Path:
 REASONS = {
     "truncated.json": "is not complete JSON: truncated or foreign",
     "foreign.json": "is not an lrbench record: it has no schema version",
-    "future.json": "was written by a newer lrbench: schema 99, this one reads 1",
+    "future.json": "was written by a newer lrbench: schema 99, this one reads 2",
     "invalid.json": "is not a valid record: seed: ",
 }
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,28 @@ def test_importing_loads_no_torch(what: str) -> None:
 def test_help_and_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "leaderboard" in capsys.readouterr().out
-    assert main([]) == 2
+    assert main([]) == 0
     out, err = capsys.readouterr()
-    assert "leaderboard" in out + err
+    assert "leaderboard" in out
+    assert err == ""
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lrbench {metadata.version('linear-representation-bench')}\n"
+
+
+COMMANDS = ("run", "study", "falsify", "list", "new", "check", "certify", "leaderboard", "compare")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_speaks_no_python(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert set(COMMANDS) == set(re.findall(r"^  (\w+) ", capsys.readouterr().out.split("Commands:")[1], re.MULTILINE))
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Usage: lrbench" in out
+    assert not re.search(r"<|list\[|\bNone\b|\bstr\b|\bTEXT\b|\bINTEGER\b", out)
 
 
 def test_run_reports_and_continues(
@@ -133,6 +153,47 @@ def test_interrupt_says_what_is_stored(tmp_path: Path) -> None:
     assert out == ""
     assert err.splitlines()[-1].startswith("interrupted: 1 of 2 cells are stored in ")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("moment", ["0.15 s", "0.5 s", "1 s", "workers start", "workers load"])
+def test_an_interrupt_at_any_moment_is_one_line(tmp_path: Path, moment: str) -> None:
+    main_file = "import sys; from lrbench.cli import main; print('up', flush=True); sys.exit(main())"
+    command = [sys.executable, "-c", main_file, "run", "--suite", "smoke", "--task", "noise/0.3", "--device", "auto"]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "r")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            assert process.stdout.readline() == "up\n"
+            if moment.endswith(" s"):
+                time.sleep(float(moment.split()[0]))
+            else:
+                assert "to run on" in process.stderr.readline()
+                time.sleep(0.1 if moment == "workers start" else 0.7)
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    lines = [line for line in err.splitlines() if "to run on" not in line and "cells, 0 failed" not in line]
+    assert process.returncode == 130, err
+    assert out == ""
+    assert len(lines) == 1, err
+    assert lines[0].startswith("interrupted: ")
+
+
+def test_a_stored_run_loads_nothing_heavy(tmp_path: Path) -> None:
+    arguments = ["run", "--suite", "smoke", "--task", "noise/0.3", "--method", "pca", "--out", str(tmp_path)]
+    code = f"import sys; from lrbench.cli import main; code = main({arguments!r});"
+    code += f"print(code, [name for name in {HEAVY[:-1]} if name in sys.modules])"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    assert "'torch'" in runs[0].stdout  # device auto has to ask it, once there is a cell to run
+    assert "1 were stored already, 0 ran" in runs[1].stdout
+    assert runs[1].stdout.splitlines()[-1] == "0 []"
 
 
 def test_a_closed_pipe_is_no_error() -> None:

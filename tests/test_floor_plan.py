@@ -50,12 +50,12 @@ ROOMS = {
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
     "engine": ("kernels", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
-    "contract": ("scaffold", "subject", "check"),
+    "contract": ("scaffold", "faults", "subject", "check"),
     "running": ("worker", "guard", "provenance", "cell", "preload", "pool", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),
     "studies": ("engine_quality", "falsify", "noise", "sweep"),
-    "cli": ("app", "options", "listing", "methods", "results", "run", "__init__", "__main__"),
+    "cli": ("interrupt", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
     "leaderboard": ("compile", "traps", "paired", "compare", "compare_source", "render", "compare_report", "figures", "__init__"),
 }  # fmt: skip
 # Where being lower is not enough: all that these may know.

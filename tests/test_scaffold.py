@@ -16,6 +16,8 @@ from lrbench.catalogue.methods import select_methods
 from lrbench.cli import main
 from lrbench.contract.check import check_method
 from lrbench.contract.subject import one_thread
+from lrbench.running.cell import run_cell
+from lrbench.running.runner import plan
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,9 +44,10 @@ def code_lines(text: str) -> int:
 def test_outside_a_clone_it_goes_here_and_passes_the_check(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "my_sae"]) == 0
     assert "lrbench check my_sae.py" in capsys.readouterr().out
-    assert code_lines((here / "my_sae.py").read_text()) <= 25
+    assert code_lines((here / "my_sae.py").read_text()) <= 28
     info = select_methods(["my_sae.py"])[0]
     assert info.summary.startswith("my_sae: ")
+    assert info.kind == "sdl"
     assert {verdict.status for verdict in check_method(info)} == {"ok"}
 
 
@@ -53,6 +56,13 @@ def test_it_learns(here: Path) -> None:
     task = lrbench.load_task("superposition/1.30x", "smoke")
     with one_thread():
         assert lrbench.score(lrbench.load_method("my_sae.py").fit(task.view()), task)["headline"] > 0.5
+
+
+def test_a_trap_skips_it_as_it_would_not_start_there(here: Path) -> None:
+    assert main(["new", "my_sae"]) == 0
+    (cell,) = plan("smoke", ["traps/dead"], ["my_sae.py"])
+    record = run_cell(cell)
+    assert (record.status, record.reason) == ("skipped", "it cannot start at a given point, as a trap asks")
 
 
 def test_the_worked_example_is_an_edit_of_it(here: Path) -> None:

@@ -11,7 +11,12 @@ import typer
 
 from lrbench.errors import LrbenchError
 
-EXIT_OK, EXIT_FAILED_CELLS, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED_CELLS, EXIT_USAGE = 0, 1, 2
+
+
+class Interrupted(Exception):
+    """Ctrl-C ended a command; the message says where that leaves the user."""
+
 
 app = typer.Typer(
     help="Linear Representation Bench: which sparse dictionary learning method recovers the true features?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ import typer
 
 from lrbench.cli.app import EXIT_FAILED_CELLS, EXIT_OK, app
 from lrbench.cli.options import Suite
+
+PRINTED_LINES = 20
 
 
 @app.command("new")
@@ -29,7 +32,7 @@ def new_command(
 def check_command(
     method: Annotated[str, typer.Argument(metavar="NAME|FILE.py", help="A method of the catalogue, or its file.")],
 ) -> None:
-    """Check that a method keeps the contract, one line a check; exit code 1 when it does not."""
+    """Check that a method keeps the contract, one line per check; exit code 1 when it does not."""
     from lrbench.catalogue.methods import select_methods
     from lrbench.contract.check import CHECKS, check_method
 
@@ -39,6 +42,8 @@ def check_command(
         statuses = []
         for verdict in check_method(info):
             print(f"{verdict.check:<{width}}  {verdict.status:<4}  {verdict.reason}", flush=True)
+            for line in verdict.printed.splitlines()[-PRINTED_LINES:]:
+                print(f"  the method printed: {line}", file=sys.stderr)
             statuses.append(verdict.status)
         failed = statuses.count("FAIL")
         broken += failed

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrbench.cli.app import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, app
+from lrbench.cli.app import EXIT_FAILED_CELLS, EXIT_OK, Interrupted, app
+from lrbench.cli.interrupt import end_at_once_until
 from lrbench.cli.options import Device, Memory, Out, Suite, Timeout, Workers
 from lrbench.errors import LrbenchError
 from lrbench.pages.terminal import as_text
@@ -20,7 +21,6 @@ from lrbench.pages.terminal import as_text
 if TYPE_CHECKING:
     from lrbench.record import Record
     from lrbench.running.cell import Cell
-    from lrbench.running.progress import RunProgress
     from lrbench.running.runner import Summary
 
 CAUSES_SHOWN = 20
@@ -134,20 +134,14 @@ def _with_progress(cells: Sequence[Cell], out: Path, **limits: Any) -> Summary:
     from lrbench.running.runner import run_cells
 
     progress = RunProgress()
+    end_at_once_until(lambda: progress.total > 0)
     try:
         with progress:
             return run_cells(cells, out, reporter=progress, **limits)
     except KeyboardInterrupt:
-        _interrupted(progress, out)
-
-
-def _interrupted(progress: RunProgress, out: Path) -> NoReturn:
-    done, total = progress.stored + progress.ended, progress.stored + progress.total
-    print(
-        f"interrupted: {done} of {total} cells are stored in {out}; the same command goes on from there",
-        file=sys.stderr,
-    )
-    raise typer.Exit(EXIT_INTERRUPTED)
+        done, total = progress.stored + progress.ended, progress.stored + progress.total
+        said = f"{done} of {total} cells are stored in {out}; the same command goes on from there"
+        raise Interrupted(said) from None
 
 
 def _report(summary: Summary, out: Path, seconds: float) -> str:

@@ -5,7 +5,9 @@ A check is a small function of a `Subject`: it returns what it saw, or raises `B
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -16,12 +18,15 @@ import torch
 from torch import Tensor
 
 from lrbench.catalogue.source import MethodInfo
-from lrbench.contract.subject import ROWS, Subject, bits, one_thread
+from lrbench.contract.faults import FAULTS, VIEW_CHANGED, Asked, as_dictionary, settings_fault
+from lrbench.contract.subject import Subject, bits, one_thread
 from lrbench.dictionary import Dictionary
-from lrbench.errors import describe
+from lrbench.errors import LrbenchError, describe
 from lrbench.method import Method
-from lrbench.record import recordable
 from lrbench.sdl import SDL
+from lrbench.view import TrainView
+
+KINDS = ("sdl", "baseline", "reference")
 
 
 class Breach(Exception):
@@ -35,6 +40,7 @@ class Verdict:
     check: str
     status: Literal["ok", "FAIL", "-"]
     reason: str
+    printed: str = ""  # by the method, meanwhile
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ def check_method(info: MethodInfo) -> Iterator[Verdict]:
     LrbenchError
         When the file does not import or declares no method: there is nothing to check then.
     """
-    subject = Subject(info)
+    with _caught():
+        subject = Subject(info)
     passed: set[str] = set()
     with one_thread():
         for each in CHECKS:
@@ -85,17 +92,29 @@ def check_method(info: MethodInfo) -> Iterator[Verdict]:
 def _judge(each: Check, subject: Subject, passed: set[str]) -> Verdict:
     if each.needs is not None and each.needs not in passed:
         return Verdict(each.name, "-", f"not run: it needs the check {each.needs!r} to be ok")
-    try:
-        return Verdict(each.name, "ok", each.run(subject))
-    except Breach as breach:
-        return Verdict(each.name, "FAIL", " ".join(str(breach).split()))
-    except (Exception, SystemExit) as error:
-        return Verdict(each.name, "FAIL", describe(error)[0])
+    with _caught() as printed:
+        try:
+            return Verdict(each.name, "ok", each.run(subject))
+        except Breach as breach:
+            reason = " ".join(str(breach).split())
+        except (Exception, SystemExit) as error:
+            reason = describe(error)[0]
+    return Verdict(each.name, "FAIL", reason, printed.getvalue())
+
+
+@contextlib.contextmanager
+def _caught() -> Iterator[io.StringIO]:
+    """Catch what a method prints, so that verdicts stay one line each."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        yield text
 
 
 @check("source")
 def _source(subject: Subject) -> str:
     info, method = subject.info, subject.method
+    if method.kind not in KINDS:
+        raise Breach(f"kind={method.kind!r}: expected one of {', '.join(KINDS)}")
     for name, read, found in (("kind", info.kind, method.kind), ("pair", info.pair, method.pair)):
         if read != found:
             raise Breach(
@@ -118,11 +137,9 @@ def _hyperparameters(subject: Subject) -> str:
     missing = sorted({f.name for f in fields(method)} - parts - {"pair", *values})
     if missing:
         raise Breach(f"hyperparameters() leaves out the field {missing[0]!r}: records must hold every field")
-    for name, value in values.items():
-        if not recordable(value):
-            raise Breach(
-                f"{name}={value!r} cannot be recorded: expected a finite number, a string, None or a list of them"
-            )
+    fault = settings_fault(values)
+    if fault is not None:
+        raise Breach(fault)
     if method.with_hyperparameters(**values).hyperparameters() != values:
         raise Breach("with_hyperparameters() does not give the values back that it was given")
     number = next((name for name, value in values.items() if type(value) is float), None)
@@ -136,43 +153,25 @@ def _hyperparameters(subject: Subject) -> str:
 
 @check("fit")
 def _fit(subject: Subject) -> str:
-    result = subject.trial.result
-    if not isinstance(result, Dictionary):
-        raise Breach(f"fit returned {type(result).__name__}, expected lrbench.Dictionary")
-    return f"returned a Dictionary of {result.n_latents} latents after {subject.trial.seconds:.2f} s"
+    try:
+        dictionary = as_dictionary(subject.trial.result)
+    except LrbenchError as error:
+        raise Breach(str(error)) from error
+    return f"returned a Dictionary of {dictionary.n_latents} latents after {subject.trial.seconds:.2f} s"
 
 
 @check("pair", needs="fit")
 def _pair(subject: Subject) -> str:
-    claimed, found = subject.method.pair, subject.dictionary.pair
-    if claimed != found:
-        raise Breach(f"the method claims {claimed!r}, its dictionary says {found!r}: pass pair= to Dictionary(...)")
-    return f"{claimed}, and its dictionary says so"
+    _no_fault("pair", subject.dictionary, subject.view(), subject)
+    return f"{subject.method.pair}, and its dictionary says so"
 
 
 @check("shapes", needs="fit")
 def _shapes(subject: Subject) -> str:
     dictionary, view = subject.dictionary, subject.view()
-    found = (dictionary.W_enc.shape[1], dictionary.W_dec.shape[1])
-    if found != (view.d_in, view.d_out):
-        raise Breach(f"(d_in, d_out) is {found}, expected {(view.d_in, view.d_out)}: rows are features")
-    n, allowed = dictionary.n_latents, view.budget.n_latents
-    if not 1 <= n <= allowed and subject.method.kind != "reference":
-        raise Breach(f"{n} latents, the budget allows 1 to {allowed} (view.budget.n_latents)")
-    codes = dictionary.encode(subject.samples())
-    if codes.shape != (ROWS, n):
-        raise Breach(f"{ROWS} samples give latents of shape {tuple(codes.shape)}, expected {(ROWS, n)}")
-    return f"W_enc {tuple(dictionary.W_enc.shape)}, W_dec {tuple(dictionary.W_dec.shape)}, width within {allowed}"
-
-
-@check("finiteness", needs="shapes")
-def _finiteness(subject: Subject) -> str:
-    if not subject.dictionary.finite():
-        raise Breach("the weights hold NaN or infinity")
-    codes = subject.dictionary.encode(subject.samples())
-    if not bool(torch.isfinite(codes).all() and torch.isfinite(subject.dictionary.decode(codes)).all()):
-        raise Breach("the weights are finite, but latents or reconstructions of training samples are not")
-    return "weights, latents and reconstructions are finite"
+    _no_fault("shapes", dictionary, view, subject)
+    shapes = f"W_enc {tuple(dictionary.W_enc.shape)}, W_dec {tuple(dictionary.W_dec.shape)}"
+    return f"{shapes}, width within {view.budget.n_latents}"
 
 
 @check("dtype and device", needs="fit")
@@ -181,12 +180,14 @@ def _dtype_and_device(subject: Subject) -> str:
     for device in devices:
         view = subject.view(device=device)
         fitted = subject.dictionary if device == "cpu" else subject.fresh().fit(view, seed=0)
-        for name, tensor in _weights(fitted).items():
-            if tensor.dtype != view.sites[0].dtype:
-                raise Breach(f"{name} is {tensor.dtype}, the data {view.sites[0].dtype}: call .float() on it")
-            if tensor.device.type != view.device.type:
-                raise Breach(f"{name} is on {tensor.device}, the view on {view.device}: end with .to(view.device)")
+        _no_fault("dtype and device", fitted, view, subject)
     return f"as the data: float32, on {' and '.join(devices)}"
+
+
+@check("finiteness", needs="shapes")
+def _finiteness(subject: Subject) -> str:
+    _no_fault("finiteness", subject.dictionary, subject.view(), subject)
+    return "weights, latents and reconstructions are finite"
 
 
 @check("budget", needs="fit")
@@ -205,18 +206,8 @@ def _budget(subject: Subject) -> str:
 @check("view", needs="fit")
 def _view(subject: Subject) -> str:
     if subject.trial.view_changed:
-        raise Breach("fit wrote into its view: head() shows the data itself, clone before writing")
+        raise Breach(VIEW_CHANGED)
     return "as it was before the fit"
-
-
-@check("global rng", needs="fit")
-def _global_rng(subject: Subject) -> str:
-    touched = subject.trial.rngs_touched
-    if touched:
-        raise Breach(
-            f"fit touched the global generator of {', '.join(touched)}: use lrbench.seeds.generator(seed, 'init')"
-        )
-    return "random, numpy and torch as they were before the fit"
 
 
 @check("seed", needs="fit")
@@ -257,6 +248,13 @@ def _save_and_load(subject: Subject) -> str:
     return "a loaded file gives the same latents and reconstructions"
 
 
+def _no_fault(name: str, dictionary: Dictionary, view: TrainView, subject: Subject) -> None:
+    """Raise `Breach` with the fault of a dictionary that the named check is about, if it has one."""
+    found = FAULTS[name](dictionary, Asked(view, subject.method.kind))
+    if found is not None:
+        raise Breach(found)
+
+
 def _attributes(method: Method) -> set[str]:
     """Return what looks like a hyper-parameter: instance attributes, and annotated names of the classes below `Method`."""
     classes = type(method).__mro__[: type(method).__mro__.index(Method)]
@@ -269,14 +267,15 @@ def _attributes(method: Method) -> set[str]:
     return declared | set(vars(method))
 
 
-def _weights(dictionary: Dictionary) -> dict[str, Tensor]:
-    return {name: getattr(dictionary, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+def _tensors(dictionary: Dictionary) -> dict[str, Tensor]:
+    names = ("W_enc", "b_enc", "W_dec", "b_dec")
+    return dict(zip(names, dictionary.weights, strict=True)) | dictionary.activation.state()
 
 
 def _difference(one: Dictionary, other: Dictionary) -> str:
     """Return the name of the first tensor that is not the same bit by bit, or an empty string."""
-    for name, left in (_weights(one) | one.activation.state()).items():
-        right = (_weights(other) | other.activation.state()).get(name)
+    for name, left in _tensors(one).items():
+        right = _tensors(other).get(name)
         if right is None or left.shape != right.shape or bits(left) != bits(right):
             return name
     return ""

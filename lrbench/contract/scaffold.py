@@ -17,11 +17,12 @@ TEMPLATE = '''\
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn.functional import normalize
 
-from lrbench import Dictionary, Method, TrainView
+from lrbench import Dictionary, Method, NotApplicable, TrainView
 from lrbench.activation import TopK
 from lrbench.seeds import generator
 
@@ -30,12 +31,18 @@ from lrbench.seeds import generator
 class CLASS(Method):
     """A sparse autoencoder whose encoder is its decoder, trained by Adam."""
 
+    # Trained by gradient descent: "sdl". A closed form or another algorithm is a "baseline". The catalogue reads this line.
+    kind: ClassVar[str] = "sdl"
+
     # Fields are hyper-parameters: numbers or strings, held by every record, changed by load_method(..., lr=1e-2).
     lr: float = 1e-2
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return the dictionary. The view is all that there is to see: data, known features (view.anchors), budget."""
-        # Whatever is random follows from the seed, through a generator of its own; nothing is kept between two fits.
+        if view.start is not None:
+            raise NotApplicable("it cannot start at a given point, as a trap asks")
+        # Whatever is random follows from the seed: through a generator of its own as here, or through the global ones that an
+        # nn.Linear draws from, which lrbench seeds for every fit and puts back. Nothing is kept between two fits.
         rows = torch.randn(view.budget.n_latents, view.d_in, generator=generator(seed, "init"))
         rows = normalize(rows, dim=1).to(view.device).requires_grad_()  # rows are features
         bias = torch.zeros(view.d_out, device=view.device, requires_grad=True)

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from lrbench.catalogue.methods import load_method
+from lrbench.catalogue.methods import load_method, split
 from lrbench.catalogue.source import MethodInfo
+from lrbench.contract.faults import SAMPLES
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
 from lrbench.task import SUITES, Task
 from lrbench.view import TrainView
 
 DIMS = (32, 40)  # sites of two sizes, so that a mistaken site shows in the shapes
-ROWS = 256  # samples that a dictionary is tried on
 
 
 @dataclass
@@ -43,7 +40,6 @@ class Trial:
     seconds: float
     meter: Meter
     view_changed: bool
-    rngs_touched: list[str]
 
 
 class Subject:
@@ -68,7 +64,9 @@ class Subject:
 
     def fresh(self) -> Method:
         """Return the method from a new import of its file, so that nothing of an earlier fit can be left in it."""
-        return load_method(f"{self.info.path}{'+' if self.info.twin else ''}{self.info.twin}")
+        settings = split(self.info.source)[1]
+        brackets = "" if settings is None else f"[{settings}]"
+        return load_method(f"{self.info.path}{brackets}{'+' if self.info.twin else ''}{self.info.twin}")
 
     def view(self, task: Task | None = None, device: str = "cpu") -> TrainView:
         """Return a new view for the method's pair."""
@@ -77,14 +75,13 @@ class Subject:
     @cached_property
     def trial(self) -> Trial:
         """The first fit, seed 0, watched."""
-        view, rngs = self.view(), rng_states()
+        view = self.view()
         data = view.fingerprint()
         with metered() as meter:
             began = time.perf_counter()
             result = self.method.fit(view, seed=0)
             seconds = time.perf_counter() - began
-        touched = [name for name, state in rng_states().items() if state != rngs[name]]
-        return Trial(result, seconds, meter, view.fingerprint() != data, touched)
+        return Trial(result, seconds, meter, view.fingerprint() != data)
 
     @property
     def dictionary(self) -> Dictionary:
@@ -94,7 +91,7 @@ class Subject:
 
     def samples(self) -> Tensor:
         """Return inputs to try the dictionary on."""
-        return self.view().head(ROWS)[0]
+        return self.view().head(SAMPLES)[0]
 
 
 @contextmanager
@@ -126,16 +123,6 @@ def one_thread() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
-
-
-def rng_states() -> dict[str, object]:
-    """Return the state of every global generator, as something that can be compared."""
-    numpy: Any = np.random.get_state()  # noqa: NPY002 (it is watched, not used)
-    states: dict[str, object] = {"random": random.getstate(), "numpy": (numpy[1].tobytes(), *numpy[2:])}
-    states["torch"] = bits(torch.get_rng_state())
-    if torch.cuda.is_available():
-        states["torch.cuda"] = bits(torch.cuda.get_rng_state())
-    return states
 
 
 def bits(tensor: Tensor) -> bytes:

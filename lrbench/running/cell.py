@@ -14,13 +14,12 @@ from lrbench.catalogue.methods import is_file, load_method, source_hash
 from lrbench.catalogue.studies import load_study
 from lrbench.catalogue.tasks import load_task
 from lrbench.errors import LrbenchError, NotApplicable, describe
-from lrbench.record import Key, Measures, ParentRecall, Provenance, Record, Timing, cell_id, recordable
+from lrbench.record import Key, Measures, ParentRecall, Provenance, Record, Timing, cell_id
 from lrbench.study import Trained
 
 if TYPE_CHECKING:
     from lrbench.dictionary import Dictionary
     from lrbench.task import Task
-    from lrbench.view import TrainView
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,7 @@ def attempt(cell: Cell, began: float) -> Record:
     """Train and score one cell whose clock started at ``began``; what the method raises goes through."""
     import torch
 
+    from lrbench.contract.faults import VIEW_CHANGED, Asked, accepted, settings_fault
     from lrbench.running.guard import Guard
     from lrbench.scoring.metrics import evaluate
 
@@ -123,7 +123,10 @@ def attempt(cell: Cell, began: float) -> Record:
     method = load_method(cell.source)
     if source_hash(cell.source) != cell.source_hash:
         raise LrbenchError(f"{cell.method}, or code it rests on, has changed since the run was planned: run again")
-    hyperparameters = _plain(method.hyperparameters())
+    hyperparameters = method.hyperparameters()
+    fault = settings_fault(hyperparameters)
+    if fault is not None:
+        raise LrbenchError(fault)
     view = task.view(cell.pair, device)
     given = view.fingerprint()
     torch.set_num_threads(cell.threads)  # for training alone: the engine's sums do not depend on it, a score's may
@@ -133,10 +136,10 @@ def attempt(cell: Cell, began: float) -> Record:
         torch.cuda.synchronize()
     train_seconds = time.perf_counter() - start
     if view.fingerprint() != given:
-        raise LrbenchError("fit changed its view: head() shows the data itself, clone before writing")
+        raise LrbenchError(VIEW_CHANGED)
     guard.check()
     _reset_process(cell.seed)
-    dictionary, n_samples = _checked(fitted, cell, view), view.budget.n_samples
+    dictionary, n_samples = accepted(fitted, Asked(view, cell.kind)), view.budget.n_samples
     del view, fitted  # at the paper's scale the training data are a good part of the memory
     result = evaluate(dictionary, task)
     return make_record(
@@ -175,43 +178,9 @@ def _measures(cell: Cell, trained: Trained) -> dict[str, Measures]:
     return {str(cell.study): Measures(source_hash=cell.measure_hash, values=values)}
 
 
-def _plain(hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    """The hyper-parameters, or an error before hours of training if a record cannot hold them."""
-    for name, value in hyperparameters.items():
-        if not recordable(value):
-            raise LrbenchError(
-                f"hyper-parameter {name}={value!r}: expected a finite number, a string or a list of them"
-            )
-    return hyperparameters
-
-
 def _known(value: float) -> float | None:
     """None for the NaN of what does not apply; an infinite score is an error that `Record` raises."""
     return None if isnan(value) else float(value)
-
-
-def _checked(fitted: object, cell: Cell, view: TrainView) -> Dictionary:
-    """The dictionary, or an error that says what is wrong with it."""
-    from lrbench.dictionary import Dictionary
-
-    if not isinstance(fitted, Dictionary):
-        raise LrbenchError(f"fit returned {type(fitted).__name__}, expected lrbench.Dictionary")
-    if fitted.pair != cell.pair:
-        raise LrbenchError(f"fit returned a dictionary for the pair {fitted.pair!r}, the method declares {cell.pair!r}")
-    shape, expected = (fitted.W_enc.shape[1], fitted.W_dec.shape[1]), (view.d_in, view.d_out)
-    if shape != expected:
-        raise LrbenchError(f"fit returned a dictionary with (d_in, d_out) = {shape}, expected {expected}")
-    if fitted.n_latents > view.budget.n_latents and cell.kind != "reference":
-        raise LrbenchError(f"fit returned {fitted.n_latents} latents, the budget allows {view.budget.n_latents}")
-    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
-        dtype, expected_dtype = getattr(fitted, name).dtype, view.sites[0].dtype
-        if dtype != expected_dtype:
-            raise LrbenchError(
-                f"fit returned {name} as {dtype}, expected {expected_dtype} as the data: end with .float()"
-            )
-    if not fitted.finite():
-        raise LrbenchError("fit returned a dictionary with NaN or infinite weights")
-    return fitted
 
 
 def _reset_process(seed: int) -> None:
@@ -220,7 +189,7 @@ def _reset_process(seed: int) -> None:
     import torch
 
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (for methods that use the global generator all the same)
+    np.random.seed(seed)  # noqa: NPY002 (for what a method's file draws on import)
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)

@@ -9,7 +9,10 @@ from typing import Any
 from lrbench.errors import LrbenchError
 
 TORCH = ("torch", "torch.nn.functional", "torch.linalg")
-OWN = ("activation", "dictionary", "scoring.matching", "scoring.metrics", "seeds", "structure", "task", "view", "world")
+OWN = (
+    *("activation", "contract.faults", "dictionary", "scoring.matching", "scoring.metrics"),
+    *("seeds", "structure", "task", "view", "world"),
+)
 REPLACED_BY_TORCH = {
     "torch.manual_seed",
     "torch.Storage",

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from types import ModuleType
@@ -308,17 +308,30 @@ def _start(work: str, setup: str | None, preload: Sequence[str]) -> tuple[ForkSe
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, work, setup, dict(os.environ) | ONE_THREAD))
         try:
-            with _environment(ONE_THREAD), _without_main(), _without_interrupts():
-                process.start()
+            with _environment(ONE_THREAD), _without_main():
+                with _without_interrupts():
+                    forkserver.ensure_running()
+                process.start()  # waits until the fork server has loaded everything: ctrl-C ends the wait
             return process, ours
         except (OSError, EOFError) as error:
             ours.close()
             if attempt == START_ATTEMPTS - 1:
                 raise LrbenchError(f"cannot start a worker process: {describe(error)[0]}") from error
             time.sleep(0.5)
+        except KeyboardInterrupt:
+            ours.close()
+            _kill_fork_server()  # it may have seconds of loading ahead, for nobody
+            raise
         finally:
             theirs.close()
     raise AssertionError
+
+
+def _kill_fork_server() -> None:
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -350,6 +363,7 @@ def _without_main() -> Iterator[None]:
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Processes started inside inherit a blocked SIGINT: ctrl-C is the parent's business."""
+    resource_tracker.ensure_running()  # first: starting it, as the fork server would, unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -175,25 +175,24 @@ def run_cells(
     for name, value in (("workers", workers), ("timeout", timeout), ("memory", memory_gb)):
         if value is not None and not (isfinite(value) and value > 0):
             raise LrbenchError(f"{name}={value:g}: expected a number above 0")
-    if device not in DEVICES:
-        raise LrbenchError(f"unknown device {device!r}: expected {', '.join(DEVICES)}")
+    _check_device(device)
     reporter = reporter or Silent()
     store = Store(out)
-    store.prepare()
     stored, problems = store.read()
     records = {(record.suite, record.key): record for record in stored}
     todo = [cell for cell in cells if not cell.done_by(records.get((cell.suite, cell.key)))]
-    for cell in cells:  # what only a study had asked for, and a run asks for now, is on the leaderboard from now on
-        known = records.get((cell.suite, cell.key))
-        if cell.study is None and known is not None and known.study is not None and cell.done_by(known):
-            records[cell.suite, cell.key] = known.model_copy(update={"study": None})
-            store.write(records[cell.suite, cell.key])
     if todo:  # asking torch for a GPU takes seconds that a run with nothing to do can spare
         place = provenance_of(resolve_device(device))
         threads = max(
             1, (os.cpu_count() or 1) // min(int(workers), len(todo))
         )  # fewer workers than cores: several each
         todo = [replace(cell, threads=threads, provenance=place) for cell in todo]
+    store.prepare()
+    for cell in cells:  # what only a study had asked for, and a run asks for now, is on the leaderboard from now on
+        known = records.get((cell.suite, cell.key))
+        if cell.study is None and known is not None and known.study is not None and cell.done_by(known):
+            records[cell.suite, cell.key] = known.model_copy(update={"study": None})
+            store.write(records[cell.suite, cell.key])
     reporter.planned(todo, len(cells) - len(todo), problems)
     fresh: list[Record] = []
 
@@ -235,8 +234,7 @@ def resolve_device(device: str) -> str:
     LrbenchError
         For another name, or for ``cuda`` where there is none.
     """
-    if device not in DEVICES:
-        raise LrbenchError(f"unknown device {device!r}: expected {', '.join(DEVICES)}")
+    _check_device(device)
     if device == "cpu":
         return device
     import torch
@@ -245,6 +243,11 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not present:
         raise LrbenchError("no CUDA device on this machine: use --device cpu or --device auto")
     return "cuda" if present else "cpu"
+
+
+def _check_device(device: str) -> None:
+    if device not in DEVICES:
+        raise LrbenchError(f"unknown device {device!r}: expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
 
 
 def keep(store: Store, event: Finished | Failed) -> Record:

@@ -30,7 +30,7 @@ class Evaluation:
     Parameters
     ----------
     scores
-        One float a metric of `METRICS`; NaN where it does not apply (absorption without a hierarchy, escape without a trap).
+        One float per metric of `METRICS`; NaN where it does not apply (absorption without a hierarchy, escape without a trap).
     curves
         ``threshold`` and, at each, ``recovery_dec`` and ``recovery_enc``.
     parents
@@ -55,13 +55,37 @@ def score(dictionary: Dictionary, task: Task) -> dict[str, float]:
     Raises
     ------
     LrbenchError
-        When the dictionary does not fit the task's dimensions or is not finite.
+        For anything but a dictionary and a task, and when the dictionary does not fit the task's dimensions or is not finite.
+
+    Examples
+    --------
+    >>> import lrbench
+    >>> task = lrbench.load_task("superposition/1.30x", "smoke")
+    >>> dictionary = lrbench.load_method("random").fit(task.view(), seed=0)
+    >>> round(lrbench.score(dictionary, task)["headline"], 2)  # random directions are where the headline is zero
+    0.0
     """
     return evaluate(dictionary, task).scores
 
 
 def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
-    """Return the scores with the curves and the parents behind them (see `score`)."""
+    """Return the scores with the curves and the parents behind them (see `score`).
+
+    Examples
+    --------
+    >>> import lrbench
+    >>> task = lrbench.load_task("absorption/even", "smoke")
+    >>> found = lrbench.evaluate(lrbench.load_method("truth").fit(task.view()), task)
+    >>> found.curves["threshold"][-2:], found.curves["recovery_dec"][-2:]
+    ([0.95, 1.0], [1.0, 0.0])
+    """
+    if not isinstance(dictionary, Dictionary):
+        raise LrbenchError(
+            f"cannot score {type(dictionary).__name__}: expected lrbench.Dictionary; make one with Dictionary(W_enc, b_enc,"
+            " W_dec, b_dec, activation), or with Dictionary.from_sae_lens(sae) of a model of sae-lens"
+        )
+    if not isinstance(task, Task):
+        raise LrbenchError(f"cannot score on {task!r:.80}: expected a task from lrbench.load_task(NAME)")
     dictionary = dictionary.to("cpu")
     if not dictionary.finite():
         raise LrbenchError("the dictionary holds NaN or infinite weights: it cannot be scored")
@@ -212,7 +236,7 @@ def detection_f1(
 
     Returns
     -------
-    One value a feature, NaN for a feature that no sample shows.
+    One value per feature, NaN for a feature that no sample shows.
     """
     n_features = len(partner)
     active = features.indices
@@ -243,7 +267,7 @@ def parent_recalls(
 
     Returns
     -------
-    One pair a feature, NaN where the case never occurred. Without a partner the recall is 0. Absorption is the difference
+    One pair per feature, NaN where the case never occurred. Without a partner the recall is 0. Absorption is the difference
     (Chanin et al. 2024 find it with probes; here the truth is known).
     """
     n_features = len(partner)
