@@ -47,7 +47,10 @@ class ReLU:
 
 @dataclass(frozen=True)
 class TopK:
-    """The k largest positive pre-activations of each sample stay (Makhzani & Frey 2014; Gao et al. 2024)."""
+    """The k largest positive pre-activations of each sample stay.
+
+    Source: Makhzani & Frey 2014, arXiv 1312.5663; Gao et al. 2024, arXiv 2406.04093.
+    """
 
     k: int
     name = "topk"
@@ -69,7 +72,7 @@ class TopK:
 
 @dataclass(frozen=True)
 class BatchTopK:
-    """The k·B largest positive pre-activations of a batch of B stay (Bussmann et al. 2024).
+    """The k·B largest positive pre-activations of a batch of B stay (Bussmann et al. 2024, arXiv 2412.06410).
 
     Parameters
     ----------
@@ -108,7 +111,7 @@ class BatchTopK:
 
 
 class JumpReLU:
-    """z where it exceeds its latent's threshold (Rajamanoharan et al. 2024b).
+    """z where it exceeds its latent's threshold (Rajamanoharan et al. 2024b, arXiv 2407.14435).
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class TopK(Rule):
-    """The k largest of a sample (Makhzani & Frey 2014; Gao et al. 2024).
+    """The k largest of a sample (Makhzani & Frey 2014, arXiv 1312.5663; Gao et al. 2024, arXiv 2406.04093).
 
     Parameters
     ----------
@@ -141,7 +141,10 @@ class TopK(Rule):
 
 @dataclass(frozen=True)
 class BatchTopK(TopK):
-    """The k·B largest of a batch (Bussmann et al. 2024); the finished dictionary has the threshold that lets k per sample pass."""
+    """The k·B largest of a batch; the finished dictionary has the threshold that lets k per sample pass.
+
+    Source: Bussmann et al. 2024, arXiv 2412.06410.
+    """
 
     def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
         """Return the k·B largest."""
@@ -157,7 +160,10 @@ class BatchTopK(TopK):
 
 @dataclass(frozen=True)
 class JumpReLU(Rule):
-    """A learned threshold per latent, with straight-through gradients of width ``bandwidth`` (Rajamanoharan et al. 2024b)."""
+    """A learned threshold per latent, with straight-through gradients of width ``bandwidth``.
+
+    Source: Rajamanoharan et al. 2024b, arXiv 2407.14435.
+    """
 
     threshold: float = 0.1
     bandwidth: float = 0.1
@@ -187,7 +193,10 @@ class JumpReLU(Rule):
 
 @dataclass(frozen=True)
 class Gated(Rule):
-    """A Heaviside gate z > 0 decides, a rescaled and shifted z gives the magnitude (Rajamanoharan et al. 2024a)."""
+    """A Heaviside gate z > 0 decides, a rescaled and shifted z gives the magnitude.
+
+    Source: Rajamanoharan et al. 2024a, arXiv 2404.16014.
+    """
 
     def start(self, n_latents: int) -> Parameters:
         """Return the logarithm of the magnitude's scale and its bias."""

@@ -188,9 +188,9 @@ def learning_rate(step: int, steps: int) -> float:
 def resample_dead(step: Step, optimiser: Adam, rng: torch.Generator, *, tied: bool) -> None:
     """Point dead latents at inputs that are badly reconstructed, drawn in proportion to the square of their loss.
 
-    Bricken et al. 2023: the decoder row becomes the sample's direction, the encoder row the same at a fifth of the mean norm
-    of the living, the bias 0, and Adam's memory of the latent is cleared. Here the direction is that of the residual. What the
-    rule learns per latent goes back to its start.
+    Bricken et al. 2023 (https://transformer-circuits.pub/2023/monosemantic-features): the decoder row becomes the sample's
+    direction, the encoder row the same at a fifth of the mean norm of the living, the bias 0, and Adam's memory of the latent
+    is cleared. Here the direction is that of the residual. What the rule learns per latent goes back to its start.
 
     Parameters
     ----------

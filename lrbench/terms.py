@@ -91,7 +91,10 @@ def squared_error(
 
 @dataclass(frozen=True)
 class L1(Term):
-    """weight · ‖x_q‖₁; decoder rows have unit length, so weighting by their norms changes nothing (Bricken et al. 2023)."""
+    """weight · ‖x_q‖₁; decoder rows have unit length, so weighting by their norms changes nothing.
+
+    Source: Bricken et al. 2023, https://transformer-circuits.pub/2023/monosemantic-features.
+    """
 
     weight: float = 0.1
     name = "l1"
@@ -103,7 +106,10 @@ class L1(Term):
 
 @dataclass(frozen=True)
 class L0(Term):
-    """weight · number of active latents, differentiable in the thresholds (Rajamanoharan et al. 2024b)."""
+    """weight · number of active latents, differentiable in the thresholds.
+
+    Source: Rajamanoharan et al. 2024b, arXiv 2407.14435.
+    """
 
     weight: float = 0.05
     name = "l0"
@@ -117,7 +123,10 @@ class L0(Term):
 
 @dataclass(frozen=True)
 class GateLoss(Term):
-    """weight · ‖ReLU(gate)‖₁, plus (unweighted) the error of reconstructing from the gate with a frozen decoder (Rajamanoharan et al. 2024a)."""
+    """weight · ‖ReLU(gate)‖₁, plus (unweighted) the error of reconstructing from the gate with a frozen decoder.
+
+    Source: Rajamanoharan et al. 2024a, arXiv 2404.16014.
+    """
 
     weight: float = 0.1
     name = "gate"
@@ -132,7 +141,9 @@ class GateLoss(Term):
 
 @dataclass(frozen=True)
 class AuxK(Term):
-    """weight · the error of reconstructing the residual from the d/2 dead latents that are nearest to firing (Gao et al. 2024).
+    """weight · the error of reconstructing the residual from the d/2 dead latents that are nearest to firing.
+
+    Source: Gao et al. 2024, arXiv 2406.04093.
 
     Parameters
     ----------
@@ -161,7 +172,9 @@ class AuxK(Term):
 
 @dataclass(frozen=True)
 class Prefixes(Term):
-    """weight · Σ_i L(first m_i latents): nested dictionaries, coarse features first (Bussmann et al. 2025).
+    """weight · Σ_i L(first m_i latents): nested dictionaries, coarse features first.
+
+    Source: Bussmann et al. 2025, arXiv 2503.17547.
 
     Parameters
     ----------

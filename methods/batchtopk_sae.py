@@ -1,6 +1,7 @@
 """BatchTopK SAE: the k·B largest latents of a batch stay, so that samples share out their latents.
 
-σ: BatchTopK of ReLU, a fixed threshold after training. Loss: squared error + AuxK. Source: Bussmann et al. 2024.
+σ: BatchTopK of ReLU, a fixed threshold after training. Loss: squared error + AuxK.
+Source: Bussmann et al. 2024, arXiv 2412.06410.
 Differs: the threshold is calibrated once on training samples after the last step, not averaged during training.
 """
 

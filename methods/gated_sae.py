@@ -1,7 +1,7 @@
 """Gated SAE: one path decides whether a latent is active, another how strongly.
 
 σ: Heaviside gate times ReLU magnitude, a JumpReLU once trained. Loss: squared error + λ‖gate‖₁ + the gate's own
-reconstruction through a frozen decoder. Source: Rajamanoharan et al. 2024a.
+reconstruction through a frozen decoder. Source: Rajamanoharan et al. 2024a, arXiv 2404.16014.
 Differs: decoder rows are renormalised after each step; no resampling.
 """
 

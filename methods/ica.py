@@ -1,6 +1,7 @@
 """Independent component analysis: directions whose activities are as independent as they get.
 
-σ: ReLU. Source: scikit-learn's FastICA. Differs: components are turned so that their activity is skewed to the positive
+σ: ReLU.
+Source: scikit-learn's FastICA. Differs: components are turned so that their activity is skewed to the positive
 side, as the features' is; at most as many latents as dimensions, whatever the width allowed.
 """
 

@@ -1,6 +1,7 @@
 """JumpReLU SAE: each latent has a learned threshold, and an L0 penalty raises it.
 
-σ: JumpReLU. Loss: squared error + λ·L0 with straight-through gradients. Source: Rajamanoharan et al. 2024b.
+σ: JumpReLU. Loss: squared error + λ·L0 with straight-through gradients.
+Source: Rajamanoharan et al. 2024b, arXiv 2407.14435.
 Differs: a rectangle kernel of width 0.3 in units of a feature's magnitude; no pre-activation ReLU; no warm-up of λ.
 """
 

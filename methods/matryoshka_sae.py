@@ -1,7 +1,7 @@
 """Matryoshka SAE: nested prefixes of the dictionary must each reconstruct, so general features come first.
 
 σ: TopK of ReLU. Loss: squared error of the whole and of every prefix + AuxK.
-Source: Bussmann et al. 2025; the paper's table.
+Source: Bussmann et al. 2025, arXiv 2503.17547; the paper's table.
 Differs: TopK as in the paper, where the source uses BatchTopK; fixed prefixes of 1/16 and 1/4 of the width.
 """
 

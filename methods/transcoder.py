@@ -1,7 +1,7 @@
 """Transcoder: reads one site and reconstructs another, for instance an MLP's output from its input.
 
 σ: TopK of ReLU. Loss: squared error at the target site + AuxK.
-Source: Dunefsky et al. 2024; the paper's table of families.
+Source: Dunefsky et al. 2024, arXiv 2406.11944; the paper's table of families.
 Differs: TopK in place of the source's ReLU with L1.
 """
 

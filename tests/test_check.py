@@ -173,7 +173,8 @@ def test_brackets_are_checked_with_what_they_set() -> None:
 
 def test_a_kind_that_no_table_knows_is_refused(linear: Path) -> None:
     linear.write_text(LINEAR.replace('= "sdl"', '= "sae"'))
-    assert "kind='sae': expected one of sdl, baseline, reference" in [verdict.reason for verdict in verdicts(linear)]
+    with pytest.raises(LrbenchError, match=r"kind='sae': expected one of sdl, baseline, reference"):
+        select_methods([str(linear)])
 
 
 def test_the_documentation_lists_every_check() -> None:

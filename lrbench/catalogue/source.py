@@ -18,6 +18,7 @@ TWINS = {
     "resample": "{} with dead latents started anew during the run",
     "autoanchor": "{} anchored to the directions on which two short runs agree",
 }
+KINDS = ("sdl", "baseline", "reference")
 TWINS_FILE = Path(__file__).parent.parent / "twins.py"
 
 
@@ -70,6 +71,8 @@ def describe_method(path: Path, source: str) -> list[MethodInfo]:
         raise LrbenchError(f"{path}: declares no method; expected a line METHOD = ... at the top level")
     class_name, keywords = declaration
     kind = "sdl" if class_name == "SDL" else _class_constant(tree, class_name, "kind", "baseline")
+    if kind not in KINDS:
+        raise LrbenchError(f"{path}: kind={kind!r}: expected one of {', '.join(KINDS)}")
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
     pair = keywords.get("pair", "autoencoder")
     plain = MethodInfo(

@@ -268,7 +268,7 @@ def parent_recalls(
     Returns
     -------
     One pair per feature, NaN where the case never occurred. Without a partner the recall is 0. Absorption is the difference
-    (Chanin et al. 2024 find it with probes; here the truth is known).
+    (Chanin et al. 2024, arXiv 2409.14507, find it with probes; here the truth is known).
     """
     n_features = len(partner)
     parent_of, rows, active = torch.tensor(parents), features.rows, features.indices
