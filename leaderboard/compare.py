@@ -164,6 +164,13 @@ def compare(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[st
     ------
     LrbenchError
         For a metric that does not exist or has no better direction.
+
+    Examples
+    --------
+    >>> from lrbench.store import Store
+    >>> found = compare(Store("before").read()[0], Store("after").read()[0])  # doctest: +SKIP
+    >>> found.verdict, found.exit_code  # doctest: +SKIP
+    ('no regression', 0)
     """
     names = _checked(metrics)
     old, new = _by_cell(base), _by_cell(head)

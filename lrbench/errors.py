@@ -15,7 +15,15 @@ class LrbenchError(Exception):
 
 
 class NotApplicable(LrbenchError):
-    """A method cannot run on this task for a stated reason; the cell counts as skipped, not as failed."""
+    """A method cannot run on this task for a stated reason; the cell counts as skipped, not as failed.
+
+    Examples
+    --------
+    >>> raise NotApplicable("it needs two sites")
+    Traceback (most recent call last):
+    ...
+    lrbench.errors.NotApplicable: it needs two sites
+    """
 
 
 class UnknownName(LrbenchError):

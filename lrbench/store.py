@@ -195,6 +195,11 @@ def load_records(folder: Path | str) -> pd.DataFrame:
     ------
     LrbenchError
         When there is no such folder.
+
+    Examples
+    --------
+    >>> frame = load_records("results")  # doctest: +SKIP
+    >>> frame.groupby("method")["headline"].mean()  # doctest: +SKIP
     """
     import pandas as pd
 

@@ -132,6 +132,11 @@ class WorldSpec:
         What is active together with what.
     bend
         Strength ε of the bend away from a linear representation, 0 (linear) to 1, see `lrbench.bend.Bend`.
+
+    Examples
+    --------
+    >>> WorldSpec(n_features=10, dims=(8, 8), rate=0.25).mean_l0
+    2.5
     """
 
     n_features: int

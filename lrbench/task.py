@@ -227,7 +227,15 @@ def family(
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A question with a known answer: the world holds the truth, `view` what a method may see of it."""
+    """A question with a known answer: the world holds the truth, `view` what a method may see of it.
+
+    Examples
+    --------
+    >>> import lrbench
+    >>> task = lrbench.load_task("superposition/1.30x", "smoke", seed=0)
+    >>> task.spec.world.n_features, task.truth("autoencoder")[1].shape
+    (42, torch.Size([42, 32]))
+    """
 
     name: str
     suite: str

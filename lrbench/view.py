@@ -58,6 +58,16 @@ class TrainView:
         concatenated, to themselves.
     start
         Where training has to start, for this pair: only in tasks that ask whether a method gets out of a minimum. Else None.
+
+    Examples
+    --------
+    >>> import lrbench
+    >>> view = lrbench.load_task("noise/0.3", "smoke").view()
+    >>> view
+    TrainView(autoencoder, 32 -> 32, 4096 samples, 4 anchors, Budget(n_latents=64, n_samples=9600, batch_size=64, l0=3))
+    >>> inputs, targets = next(view.batches())
+    >>> inputs.shape
+    torch.Size([64, 32])
     """
 
     sites: tuple[Float[Tensor, "sample _d_site"], ...]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -172,12 +170,6 @@ def test_a_rule_of_ones_own_serves_the_terms_of_its_base() -> None:
         pass
 
     assert SDL(rule=Mine(), terms=(L0(),)).terms == (L0(),)
-
-
-@pytest.mark.parametrize("module", [lrbench.rules, lrbench.terms, lrbench.sdl, lrbench.twins])
-def test_the_examples_in_the_docstrings_run(module: ModuleType) -> None:
-    failed, attempted = doctest.testmod(module)
-    assert failed == 0 < attempted
 
 
 def test_the_loop_returns_which_latents_were_dead_at_the_last_step(task: Task) -> None:

@@ -107,7 +107,7 @@ def select_tasks(suite: str, patterns: Sequence[str] = ()) -> list[TaskInfo]:
     Examples
     --------
     >>> [info.name for info in select_tasks("quick", ["superposition[1.45|1.30]"])]
-    ['superposition[1.45]', 'superposition/1.30x']
+    ['superposition/1.30x', 'superposition[1.45]']
     """
     get_suite(suite)
     if not patterns:

@@ -98,6 +98,10 @@ def study_command(
             f"--out {out} is the folder of the records, --page names the page, such as {out / 'page.md'}"
         )
     cells = study_cells(info, suite, seeds)
+    try:  # before the minutes of training
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LrbenchError(f"cannot write into {target.parent}: {error.strerror}; name another --page") from error
     failed = 0
     if not from_records:
         summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
@@ -107,7 +111,6 @@ def study_command(
     if len(records) < len(cells):
         print(f"{len(cells) - len(records)} of {len(cells)} cells have no record in {origin}", file=sys.stderr)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         shown = load_study(info.source).write(records, suite, target)
     except OSError as error:
         raise LrbenchError(f"cannot write {error.filename or target}: {error.strerror}; name another --page") from error

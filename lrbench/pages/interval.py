@@ -33,8 +33,9 @@ def interval(values: Iterable[float], level: float = LEVEL) -> Interval:
 
     Examples
     --------
-    >>> interval([1.0, 2.0, 3.0])
-    Interval(mean=2.0, half=2.48413771175033, count=3)
+    >>> found = interval([1.0, 2.0, 3.0])
+    >>> f"{found.mean:.3f} ± {found.half:.3f}"
+    '2.000 ± 2.484'
     """
     import numpy as np
     from scipy.special import stdtrit

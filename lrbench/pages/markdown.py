@@ -15,10 +15,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -
 
     Examples
     --------
-    >>> print(table(["method", "score"], [["a|b", "0.5"]], left=1), end="")
+    >>> print(table(["method", "score"], [["ab", "0.5"]], left=1), end="")
     | method   |   score |
     |:---------|--------:|
-    | a\\\\|b     |     0.5 |
+    | ab       |     0.5 |
     """
     import tabulate
 

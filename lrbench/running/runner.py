@@ -153,6 +153,12 @@ def run(
     ------
     LrbenchError
         For an unknown name, a number out of range, an absent device or a folder that cannot be written to.
+
+    Examples
+    --------
+    >>> summary = run("smoke", ["noise/0.3"], ["pca", "topk_sae[ratio=2]"], out="results")  # doctest: +SKIP
+    >>> summary.ran, summary.failed  # doctest: +SKIP
+    (2, 0)
     """
     cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, device)]
     return run_cells(
