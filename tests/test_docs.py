@@ -20,7 +20,7 @@ from lrbench.catalogue.files import import_file
 from lrbench.catalogue.methods import load_method, method_catalogue, methods_for, select_methods
 from lrbench.catalogue.studies import study_catalogue
 from lrbench.catalogue.tasks import families, load_task, select_tasks
-from lrbench.cli import app
+from lrbench.cli.commands import app
 from lrbench.metric_table import Metric
 from lrbench.plugin import OPTIONS
 from lrbench.running.cell import run_cell

@@ -12,6 +12,7 @@ import torch
 
 from lrbench import LrbenchError, World, WorldSpec
 from lrbench.bend import Bend
+from lrbench.catalogue.studies import find_study
 from lrbench.errors import NotApplicable
 from lrbench.falsify import predictions
 from lrbench.falsify.findings import Result, finding, outcomes_of, results_of
@@ -25,6 +26,7 @@ from lrbench.record import Measures, Record, Timing
 from lrbench.running.provenance import provenance_of
 from lrbench.running.runner import plan_seeds
 from lrbench.seeds import generator
+from lrbench.store import read_packed
 from lrbench.theory import true_dictionary
 
 LINEAR = WorldSpec(n_features=24, dims=(16, 16), rate=0.1, interference=0.5)
@@ -317,3 +319,10 @@ def test_where_no_child_goes_first_there_is_nothing_to_hit() -> None:
     seen = of_parents(truth, task)
     assert seen["dropped"] == 0
     assert math.isnan(seen["hit_dual"])
+
+
+def test_the_committed_page_is_what_the_committed_records_say(tmp_path: Path) -> None:
+    records = read_packed(find_study("falsify").packed("quick"))
+    write(records, "quick", tmp_path / "falsification.md")
+    committed = Path(__file__).parent.parent / "docs" / "falsification.md"
+    assert committed.read_text(encoding="utf-8") == (tmp_path / "falsification.md").read_text(encoding="utf-8")

@@ -127,7 +127,8 @@ def study_command(
 )
 def falsify_command(context: typer.Context) -> None:
     """Short for `lrbench study falsify`, with its options: the theory's predictions, held against trained dictionaries."""
-    code = app(["study", "falsify", *context.args], prog_name="lrbench", standalone_mode=False)
+    whole = context.find_root().command
+    code = whole.main(["study", "falsify", *context.args], prog_name="lrbench", standalone_mode=False)
     raise typer.Exit(code if isinstance(code, int) else EXIT_OK)
 
 
