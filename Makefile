@@ -24,7 +24,7 @@ falsify: $(VENV)/.bench-installed
 	@$(BIN)/lrbench study falsify --suite quick --out results --page docs/falsification.md
 
 test: $(VENV)/.test-installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 $(VENV)/.bench-installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lrbench needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
