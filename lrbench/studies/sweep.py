@@ -1,14 +1,14 @@
 """Where the default hyper-parameters come from: a grid per method, on seeds and tasks for choosing.
 
 The winner is the setting with the best F1 among those whose headline is within 0.01 of the best one: recover the directions, and
-among equals detect the features. A test holds the defaults in ``methods/`` to the winners of the committed records.
+among equals detect the features. A default stays as long as it is level with the winner: a change for less than F1's tolerance would
+follow noise, and make every record stale. A test holds the defaults in ``methods/`` to that.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 
 from lrbench.catalogue.address import settings_text
 from lrbench.catalogue.methods import load_method, split
+from lrbench.errors import LrbenchError
+from lrbench.metric_table import METRICS as METRICS_BY_NAME
 from lrbench.pages.markdown import table
 from lrbench.pages.terminal import as_text
 from lrbench.record import Record
@@ -49,7 +51,7 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of a method's grid with its mean scores, over the cells that have one."""
+    """One setting of a method's grid with its mean scores over so many cells."""
 
     setting: dict[str, float]
     scores: dict[str, float]
@@ -69,16 +71,20 @@ def settings_of(method: str) -> list[dict[str, float]]:
 
 
 def rows_of(records: Sequence[Record]) -> dict[str, list[Row]]:
-    """Return, per method, the settings that have records, in the order of its grid."""
+    """Return, per method, its settings in the order of its grid, over the tasks and seeds that all of them have records of."""
     scored = [record for record in records if record.status == "ok"]
-    found: dict[str, list[Row]] = defaultdict(list)
+    found: dict[str, list[Row]] = {}
     for method in GRIDS:
         own = [record for record in scored if _plain(record.method) == method]
-        for setting in settings_of(method):
-            cells = [r for r in own if all(r.hyperparameters[name] == value for name, value in setting.items())]
-            if cells:
-                means = {name: _mean([record.scores[name] for record in cells]) for name in METRICS}
-                found[method].append(Row(setting, means, len(cells)))
+        cells = [
+            {(r.task, r.seed): r for r in own if all(r.hyperparameters[n] == v for n, v in setting.items())}
+            for setting in settings_of(method)
+        ]
+        shared = set.intersection(*map(set, cells))
+        for setting, of_setting in zip(settings_of(method), cells, strict=True):
+            means = {name: _mean([of_setting[cell].scores[name] for cell in sorted(shared)]) for name in METRICS}
+            if shared:
+                found.setdefault(method, []).append(Row(setting, means, len(shared)))
     return found
 
 
@@ -88,39 +94,66 @@ def best(rows: Sequence[Row]) -> Row:
     return max((row for row in rows if row.scores["headline"] >= level), key=lambda row: row.scores["f1"])
 
 
+def level(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether a setting is as good as the winner: by headline, and within the tolerance of F1."""
+    best_headline = max(each.scores["headline"] for each in rows)
+    as_good = row.scores["headline"] >= best_headline - LEVEL
+    return as_good and row.scores["f1"] >= best(rows).scores["f1"] - METRICS_BY_NAME["f1"].tolerance
+
+
+def declared(method: str, rows: Sequence[Row]) -> Row:
+    """Return the row of the method's default, or raise `LrbenchError` where the grid does not hold it."""
+    own = load_method(method).hyperparameters()
+    for row in rows:
+        if all(own[name] == value for name, value in row.setting.items()):
+            return row
+    raise LrbenchError(f"{method}: its default is not in the grid of the sweep; add it, or take a setting of the grid")
+
+
 def write(records: Sequence[Record], suite: str, path: Path) -> str:
     """Write a table per method, the winner in bold, and return the winners."""
     found = rows_of(records)
     seeds = sorted({record.seed for record in records})
+    tasks = [task for task in TASKS if any(record.task == task for record in records)]
+    path.write_text(page(found, suite, seeds, tasks), encoding="utf-8")
+    winners = [
+        [method, settings_text(best(rows).setting), _against_declared(declared(method, rows), rows)]
+        for method, rows in found.items()
+    ]
+    return as_text([["method", "winner", "the default"], *winners])
+
+
+def page(found: Mapping[str, Sequence[Row]], suite: str, seeds: Sequence[int], tasks: Sequence[str]) -> str:
+    """Return the page as markdown."""
     parts = [
         f"""# Where the default hyper-parameters come from
 
-Written by `lrbench study sweep --suite {suite}` from records: every setting of a grid, trained in the `{suite}` suite on the seeds
-{", ".join(map(str, seeds))}, which no suite uses, and {", ".join(f"`{task}`" for task in TASKS)}. The default, in bold, is the setting with
-the best F1 among those whose headline is within {LEVEL} of the best. Anchored twins take the plain method's setting; their anchor
-weight comes from the TopK SAE's.
+Every setting of a grid (`lrbench study sweep`), trained in the `{suite}` suite on validation seeds that no suite uses
+({", ".join(map(str, seeds))}) and on {", ".join(f"`{task}`" for task in tasks)}.
+A row is the mean over the cells that all settings of the method have.
+
+In bold, the winner: the best F1 among the settings whose headline is within {LEVEL} of the best. *default* marks the method's own
+values. They stay while they are level with the winner: their headline within {LEVEL} of the best, their F1 within its tolerance,
+{METRICS_BY_NAME["f1"].tolerance:g}, of the winner's. Anchored twins take the plain method's setting; their anchor weight comes from the TopK SAE's.
 """
     ]
     for method, rows in found.items():
-        winner = best(rows)
+        winner, default = best(rows), declared(method, rows)
         lines = []
         for row in rows:
             cells = [f"{value:g}" for value in row.setting.values()]
             cells += [f"{row.scores[name]:.3f}" for name in METRICS]
-            lines.append([f"**{cell}**" if row is winner else cell for cell in cells])
-        heads = [*GRIDS[method], "headline", "F1", "L0", "dead"]
-        parts.append(f"## {method}\n\n{table(heads, lines, left=0)}")
-    path.write_text("\n".join(parts), encoding="utf-8")
-    winners = [
-        [method, settings_text(best(rows).setting), _against_declared(method, rows)] for method, rows in found.items()
-    ]
-    return as_text([["method", "winner", ""], *winners])
+            cells = [f"**{cell}**" if row is winner else cell for cell in cells]
+            lines.append([*cells, "*default*" if row is default else ""])
+        heads = [*GRIDS[method], "headline", "F1", "L0", "dead", ""]
+        parts.append(f"## {method}\n\nMean of {rows[0].cells} cells.\n\n{table(heads, lines, left=0)}")
+    return "\n".join(parts)
 
 
-def _against_declared(method: str, rows: Sequence[Row]) -> str:
-    declared = load_method(method).hyperparameters()
-    winner = best(rows).setting
-    return "as declared" if all(declared[name] == value for name, value in winner.items()) else "declared otherwise"
+def _against_declared(default: Row, rows: Sequence[Row]) -> str:
+    if default is best(rows):
+        return "is the winner"
+    return f"{settings_text(default.setting)} is {'' if level(default, rows) else 'NOT '}level with it"
 
 
 def _address(method: str, setting: dict[str, Any]) -> str:
