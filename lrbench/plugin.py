@@ -198,11 +198,11 @@ class Bench:
         """Return the record of a cell and whether it was stored already; if it was not, run the cell."""
         from lrbench.errors import NotApplicable
         from lrbench.running.cell import attempt
-        from lrbench.running.runner import keep
+        from lrbench.running.runner import adopted, keep
 
         stored = self.store.find(cell.suite, cell.key)
         if stored is not None and cell.done_by(stored):
-            return stored, True
+            return adopted(self.store, cell, stored), True
         if not self.config.option.usepdb:
             return keep(self.store, self.worker.run(cell)), False
         try:  # in this process, so that the debugger stops inside the method; such a run leaves no record

@@ -191,14 +191,13 @@ def run_cells(
         place = provenance_of(resolve_device(device))
         threads = max(
             1, (os.cpu_count() or 1) // min(int(workers), len(todo))
-        )  # fewer workers than cores: several each
+        )  # several each where cores are left over
         todo = [replace(cell, threads=threads, provenance=place) for cell in todo]
     store.prepare()
-    for cell in cells:  # what only a study had asked for, and a run asks for now, is on the leaderboard from now on
+    for cell in cells:
         known = records.get((cell.suite, cell.key))
-        if cell.study is None and known is not None and known.study is not None and cell.done_by(known):
-            records[cell.suite, cell.key] = known.model_copy(update={"study": None})
-            store.write(records[cell.suite, cell.key])
+        if known is not None and cell.done_by(known):
+            records[cell.suite, cell.key] = adopted(store, cell, known)
     reporter.planned(todo, len(cells) - len(todo), problems)
     fresh: list[Record] = []
 
@@ -254,6 +253,15 @@ def resolve_device(device: str) -> str:
 def _check_device(device: str) -> None:
     if device not in DEVICES:
         raise LrbenchError(f"unknown device {device!r}: expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
+
+
+def adopted(store: Store, cell: Cell, record: Record) -> Record:
+    """Return the record of a done cell; what only a study had asked for is a run's from now on, where a run asks for it."""
+    if cell.study is not None or record.study is None:
+        return record
+    record = record.model_copy(update={"study": None})
+    store.write(record)
+    return record
 
 
 def keep(store: Store, event: Finished | Failed) -> Record:
