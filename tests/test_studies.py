@@ -172,6 +172,23 @@ def test_a_run_makes_a_cell_of_a_study_its_own_without_running_it(
     assert (record.study, [*record.measures]) == (None, ["crowding"])
 
 
+def test_what_a_plain_run_stored_is_no_record_of_a_study_that_measures(
+    crowding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run = ["run", "--suite", "smoke", "--task", "superposition[1.2]", "--method", "truth", "--device", "cpu"]
+    assert main([*run, "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert main(command(crowding, out, "--from-records")) == 2
+    assert "no record of the study crowding" in capsys.readouterr().err
+
+
+def test_a_plan_without_a_cell_says_so(crowding: Path) -> None:
+    crowding.write_text(STUDY.replace("range(seeds or 2)", "()"), encoding="utf-8")
+    with pytest.raises(LrbenchError, match="the study crowding asks for no cell in the suite smoke"):
+        study_cells(find_study(str(crowding)), "smoke")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -31,7 +31,7 @@ def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[C
     Raises
     ------
     LrbenchError
-        For an unknown suite, a number of seeds below 1, or a name in the plan that does not exist.
+        For an unknown suite, a number of seeds below 1, a plan without a cell, or a name in it that does not exist.
     """
     get_suite(suite)
     if seeds is not None and seeds < 1:
@@ -43,13 +43,18 @@ def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[C
         for cell in plan_seeds(suite, block.tasks, block.methods, block.seeds, provenance):
             asked = replace(cell, study=info.name, study_source=info.source, measure_hash=measure_hash)
             cells.setdefault(cell.key, asked)
+    if not cells:
+        raise LrbenchError(
+            f"the study {info.name} asks for no cell in the suite {suite}: its plan has to return a Block"
+        )
     return list(cells.values())
 
 
 def study_records(info: StudyInfo, cells: Sequence[Cell], out: Path) -> tuple[list[Record], str]:
     """Return the records that there are of a study's cells, in their order, and where they come from.
 
-    That is the results folder or, where it holds none of them, the committed file beside the study.
+    That is the results folder or, where it holds none of them, the committed file beside the study. A record that lacks what the
+    study measures is none of its records.
 
     Raises
     ------
@@ -69,4 +74,9 @@ def study_records(info: StudyInfo, cells: Sequence[Cell], out: Path) -> tuple[li
 
 def _of_cells(records: Sequence[Record], cells: Sequence[Cell]) -> list[Record]:
     by_key = {(record.suite, record.key): record for record in records}
-    return [by_key[cell.suite, cell.key] for cell in cells if (cell.suite, cell.key) in by_key]
+    found = [(cell, by_key.get((cell.suite, cell.key))) for cell in cells]
+    return [record for cell, record in found if record is not None and _holds_measures(record, cell)]
+
+
+def _holds_measures(record: Record, cell: Cell) -> bool:
+    return record.status != "ok" or not cell.measure_hash or cell.study in record.measures
