@@ -60,9 +60,16 @@ def describe(error: BaseException) -> tuple[str, str]:
     trace = "".join(traceback.format_exception(error))
     if len(trace) > TRACEBACK_LENGTH:
         trace = f"{trace[: TRACEBACK_LENGTH // 2 - 5]}\n...\n{trace[-TRACEBACK_LENGTH // 2 :]}"
-    return _one_line(line)[:REASON_LENGTH], trace.encode("utf-8", "backslashreplace").decode("utf-8")
+    return one_line(line), trace.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _one_line(text: str) -> str:
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+def one_line(text: str, longest: int = REASON_LENGTH) -> str:
+    """Return a text as one line of at most ``longest`` printable characters; what does not print stands as its escape.
+
+    Examples
+    --------
+    >>> one_line("red \x1b[31m\nline")
+    'red \\x1b[31m line'
+    """
+    words = " ".join(text[: 4 * longest].split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)[:longest]
