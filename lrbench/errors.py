@@ -68,8 +68,8 @@ def one_line(text: str, longest: int = REASON_LENGTH) -> str:
 
     Examples
     --------
-    >>> one_line("red \x1b[31m\nline")
-    'red \\x1b[31m line'
+    >>> one_line("two\\nlines")
+    'two lines'
     """
     words = " ".join(text[: 4 * longest].split())
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)[:longest]
