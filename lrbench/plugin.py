@@ -119,8 +119,10 @@ class Bench:
     """
 
     def __init__(self, config: pytest.Config) -> None:
+        from lrbench.catalogue.methods import is_file
         from lrbench.catalogue.tasks import families, suites
         from lrbench.errors import LrbenchError
+        from lrbench.running.cell import worker_setup
         from lrbench.running.pool import OneWorker
         from lrbench.running.runner import PRELOAD, plan
         from lrbench.store import Store
@@ -141,7 +143,7 @@ class Bench:
             self.store.prepare()
         self.worker = OneWorker(
             "lrbench.running.cell:run_cell",
-            setup="lrbench.running.cell:prepare_worker",
+            setup=worker_setup(any(map(is_file, self.methods))),
             isolated=attrgetter("foreign"),
             preload=PRELOAD,
         )

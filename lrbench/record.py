@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Status = Literal["ok", "failed", "skipped"]
 Key = tuple[str, str, int]
@@ -27,7 +27,11 @@ class ParentRecall(_Frozen):
 
 
 class Provenance(_Frozen):
-    """Where a record comes from. Two runs of the same thing may differ here."""
+    """Where a record comes from. Two runs of the same thing may differ here.
+
+    ``engine`` is the path that training took (``LRBENCH_ENGINE``), ``isolation`` where the method's ``fit`` ran: ``"none"`` beside the world,
+    ``"process"`` in one that never held it, ``"sandbox"`` in one that is walled in too. Both are empty in records of an older lrbench.
+    """
 
     lrbench: str
     python: str
@@ -36,6 +40,8 @@ class Provenance(_Frozen):
     commit: str | None
     dirty: bool | None
     device: str
+    engine: str = ""
+    isolation: str = ""
 
 
 class Timing(_Frozen):
@@ -61,7 +67,8 @@ class Record(_Frozen):
     ``scores`` holds None where a metric does not apply; ``reason`` is one line and stands exactly when the status is
     not ``"ok"``; ``traceback`` is the method's own;
     ``certificate`` is that of the theory where the run was asked for it. ``study`` names the study that alone asked for the cell, which
-    then stands on no leaderboard; ``measures`` holds what studies saw of it, by their names. Building one with NaN, infinity or an unknown field raises
+    then stands on no leaderboard; ``measures`` holds what studies saw of it, by their names. ``salt_hash`` tells worlds of a salt
+    apart from public ones, see `lrbench.seeds.salt_hash`. Building one with NaN, infinity or an unknown field raises
     ``pydantic.ValidationError``.
     """
 
@@ -88,6 +95,7 @@ class Record(_Frozen):
     certificate: dict[str, Any] | None = None
     study: str | None = None
     measures: dict[str, Measures] = {}
+    salt_hash: str | None = None
     provenance: Provenance
     timing: Timing
 

@@ -1,11 +1,16 @@
-"""One seed, several streams: world, data, evaluation, anchors and initialisation never share random numbers."""
+"""One seed, several streams: world, data, evaluation, anchors and initialisation never share random numbers.
+
+A salt makes of every seed a number that nobody without the salt can compute.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +29,35 @@ def derive_seed(seed: int, *stream: str | int) -> int:
     """
     digest = hashlib.sha256(repr((int(seed), *stream)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def salted(seed: int, salt: str) -> int:
+    """Return the 63-bit number that stands for a seed under a salt, and the seed itself without one.
+
+    Examples
+    --------
+    >>> salted(3, "")
+    3
+    >>> salted(3, "between us") == salted(3, "between us"), salted(3, "between us") == salted(3, "other")
+    (True, False)
+    """
+    if not salt:
+        return seed
+    digest = hmac.digest(_key(salt), repr(int(seed)).encode(), "sha256")
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def salt_hash(salt: str) -> str | None:
+    """Return what may be told of a salt: the same for the same salt; None for no salt.
+
+    A salt that can be guessed can be tried against it. Take a long random one.
+    """
+    return hmac.digest(_key(salt), b"salt", "sha256").hex()[:16] if salt else None
+
+
+@lru_cache(maxsize=8)
+def _key(salt: str) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", salt.encode("utf-8", "surrogateescape"), b"lrbench", 200_000)  # slow to guess
 
 
 def generator(seed: int, *stream: str | int) -> torch.Generator:

@@ -105,6 +105,11 @@ class Store:
             os.replace(path, _free(path))
         os.replace(temporary, path)
 
+    def put_aside(self, suite: str, key: Key) -> None:
+        """Rename the record of a cell, so that another one can take its place and this one is not lost."""
+        path = self.path(suite, key)
+        os.replace(path, _free(path))
+
     def _sweep(self) -> None:
         """Remove what a killed run left half-written; another run's own files are younger."""
         for path in self.folder.rglob(".*.json.*.tmp"):

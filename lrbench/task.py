@@ -15,8 +15,12 @@ from weakref import WeakKeyDictionary
 from lrbench.errors import LrbenchError, UnknownName
 from lrbench.metric_table import SCORE_VERSION
 from lrbench.pairing import pair_sites
-from lrbench.seeds import derive_seed
-from lrbench.structure import WorldSpec
+from lrbench.seeds import derive_seed, salt_hash, salted
+from lrbench.suite import SUITES as SUITES
+from lrbench.suite import Scale as Scale
+from lrbench.suite import Suite as Suite
+from lrbench.suite import TaskSpec as TaskSpec
+from lrbench.suite import get_suite as get_suite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,112 +28,6 @@ if TYPE_CHECKING:
     from lrbench.dictionary import Dictionary
     from lrbench.view import TrainView
     from lrbench.world import SparseFeatures, World
-
-ANCHOR_SHARE = 0.1  # the paper anchors 100 of 1000 features
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """What a family's level asks for at a scale: a law of the world and what may be spent on it.
-
-    Parameters
-    ----------
-    world
-        The law.
-    n_latents, n_distinct, n_samples, batch_size, n_evaluation
-        See `Scale`.
-    start
-        The trap that training starts from, or its control, as the family's own `Start` knows it; None in ordinary tasks.
-    """
-
-    world: WorldSpec
-    n_latents: int
-    n_distinct: int
-    n_samples: int
-    batch_size: int
-    n_evaluation: int
-    start: str | None = None
-
-    @property
-    def n_anchors(self) -> int:
-        """Number of known features k, at least 1."""
-        return max(1, round(ANCHOR_SHARE * self.world.n_features))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """The size at which a suite asks its questions.
-
-    Parameters
-    ----------
-    dim
-        Dimension of every site.
-    rate
-        Probability 1-S that a feature is active, where a family does not say otherwise.
-    n_latents, n_distinct, n_samples, batch_size
-        Width of the dictionary, distinct training samples (the paper's N), samples that training may look at, batch size.
-    n_evaluation
-        Held-out samples that scores are computed on.
-    n_sites
-        Number of sites m.
-    """
-
-    dim: int
-    rate: float
-    n_latents: int
-    n_distinct: int
-    n_samples: int
-    batch_size: int
-    n_evaluation: int
-    n_sites: int = 2
-
-    def task(self, n_features: int | None = None, **law: Any) -> TaskSpec:
-        """Return the task with 1.3 features per dimension, as in the paper's default, or as many as asked for.
-
-        Parameters
-        ----------
-        n_features
-            Number of features n.
-        law
-            Fields of `WorldSpec` that differ from the scale's.
-        """
-        n = round(1.3 * self.dim) if n_features is None else n_features
-        world = WorldSpec(**{"n_features": n, "dims": (self.dim,) * self.n_sites, "rate": self.rate, **law})
-        budget = {
-            name: getattr(self, name) for name in ("n_latents", "n_distinct", "n_samples", "batch_size", "n_evaluation")
-        }
-        return TaskSpec(world, **budget)
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A named scale with its number of seeds."""
-
-    name: str
-    summary: str
-    scale: Scale
-    seeds: int
-
-
-SUITES = {
-    suite.name: suite
-    for suite in (
-        Suite("smoke", "one toy world per family, in seconds: does it run?", seeds=1, scale=Scale(
-            dim=32, rate=0.05, n_latents=64, n_distinct=4096, n_samples=64 * 150, batch_size=64, n_evaluation=2048)),
-        Suite("quick", "small worlds on a laptop, in minutes", seeds=3, scale=Scale(
-            dim=96, rate=0.02, n_latents=256, n_distinct=65_536, n_samples=256 * 600, batch_size=256, n_evaluation=8192)),
-        Suite("standard", "the paper's scale: n about 1000, d = 768, 16,000 latents", seeds=3, scale=Scale(
-            dim=768, rate=0.01, n_latents=16_000, n_distinct=100_000, n_samples=2_560_000, batch_size=1024,
-            n_evaluation=16_384)),
-    )
-}  # fmt: skip
-
-
-def get_suite(name: str) -> Suite:
-    """Return a suite by name, or raise `UnknownName`."""
-    if name not in SUITES:
-        raise UnknownName("suite", name, SUITES)
-    return SUITES[name]
 
 
 class Start(Protocol):
@@ -242,6 +140,12 @@ class Task:
     seed: int
     spec: TaskSpec
     starts: Start | None = None
+    salt: str = field(default="", repr=False)
+
+    @property
+    def root(self) -> int:
+        """The number that all of the task follows from: its seed, which everybody knows, or with a salt one that nobody does."""
+        return salted(self.seed, self.salt)
 
     @property
     def family(self) -> str:
@@ -250,26 +154,31 @@ class Task:
 
     @cached_property
     def hash(self) -> str:
-        """Content hash of the question, without the seed: two records with the same hash and seed compare."""
+        """Content hash of the question, without the seed: two records with the same hash and seed compare.
+
+        A salt is a part of it: salted worlds and public ones do not compare.
+        """
         content = {
             **{name: value for name, value in asdict(self.spec).items() if name != "start" or value is not None},
             "world": self.spec.world.hash(),
             "scores": SCORE_VERSION,
             "anchors": self.spec.n_anchors,
         }
+        if self.salt:
+            content["salt"] = salt_hash(self.salt)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def world_hash(self) -> str:
         """Content hash of the world, seed included."""
-        return self.spec.world.hash(self.seed)
+        return self.spec.world.hash(self.root)
 
     @cached_property
     def world(self) -> World:
         """The world, built at the first use."""
         from lrbench.world import World
 
-        return World(self.spec.world, self.seed)
+        return World(self.spec.world, self.root)
 
     @cached_property
     def _training(self) -> SparseFeatures:
@@ -285,7 +194,7 @@ class Task:
         """Indices of the known features, sorted, chosen by the seed; no score counts them, for any method."""
         import torch
 
-        rng = random.Random(derive_seed(self.seed, "anchors"))
+        rng = random.Random(derive_seed(self.root, "anchors"))
         return torch.tensor(sorted(rng.sample(range(self.spec.world.n_features), self.spec.n_anchors)))
 
     @cached_property
@@ -305,7 +214,7 @@ class Task:
             raise LrbenchError(
                 f"start={self.spec.start!r}: {self.name} has nobody to build it; declare @family(start=...)"
             )
-        seed = derive_seed(self.seed, "start")
+        seed = derive_seed(self.root, "start")
         return self.starts(self.spec.start, self.world, self.spec.n_latents, pair, seed)
 
     def view(self, pair: str | None = None, device: str = "cpu") -> TrainView:
@@ -334,12 +243,17 @@ class Task:
                 self.spec.batch_size,
                 max(1, math.ceil(self.spec.world.mean_l0)),
             ),
-            seed=derive_seed(self.seed, "view"),
+            seed=derive_seed(self.root, "view"),
             pair=pair or "autoencoder",
             start=None if start is None else start.float(),
         ).to(device)
         _TASK_OF[view] = self
         return view
+
+    @property
+    def fit_seed(self) -> int:
+        """The seed that a method's ``fit`` is given in a run: it tells nothing of the world, not even the task's seed."""
+        return derive_seed(self.root, "fit")
 
     def evaluation(self) -> SparseFeatures:
         """Return the held-out features that scores are computed on, from a stream that training never sees."""

@@ -23,6 +23,7 @@ ORDER = (
     ("sae_lens",),
     ("dictionary",),
     ("world", "view"),
+    ("suite",),
     ("task",),
     ("scoring",),
     ("theory",),
@@ -38,6 +39,7 @@ ORDER = (
     ("pages", "store"),
     ("catalogue",),
     ("contract",),
+    ("boundary",),
     ("running",),
     ("falsify",),
     ("studies",),
@@ -51,7 +53,8 @@ ROOMS = {
     "engine": ("kernels", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
     "contract": ("scaffold", "faults", "subject", "check"),
-    "running": ("worker", "guard", "provenance", "cell", "preload", "pool", "runner", "study_run", "progress"),
+    "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "training", "sandbox", "fit_process", "fit_client"),
+    "running": ("worker", "provenance", "cell", "preload", "pool", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),
     "studies": ("engine_quality", "falsify", "noise", "sweep"),
@@ -75,7 +78,7 @@ ONLY = {
     "record": {"errors"},
     "study": set(),
     "store": {"errors", "metric_table", "record"},
-    "tasks": {"errors", "structure", "task", "tasks", "theory"},
+    "tasks": {"errors", "structure", "suite", "task", "tasks", "theory"},
     "methods": {
         "activation",
         "alternate",
@@ -113,8 +116,9 @@ LATE = {
     "matplotlib",
     "safetensors",
 }  # not at import of what a listing needs
-LIGHT = ("__init__", "errors", "seeds", "metric_table", "pairing", "structure", "task", "record", "study", "store", "plugin",
+LIGHT = ("__init__", "errors", "seeds", "metric_table", "pairing", "structure", "suite", "task", "record", "study", "store", "plugin",
          "contract/scaffold", *(f"{room}/{name}" for room in ("catalogue", "cli") for name in ROOMS[room]),
+         *(f"boundary/{name}" for name in ROOMS["boundary"] if name != "fit_client"),
          *(f"running/{name}" for name in ROOMS["running"] if name != "preload"))  # fmt: skip
 PACKAGES = ("lrbench", "tasks", "methods", "leaderboard")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

@@ -28,6 +28,11 @@ def folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def same_file(path: Path, ours: Path) -> bool:
+    """Whether a path is a built-in file, or one of the same text."""
+    return path == ours.resolve() or (path.is_file() and path.read_bytes() == ours.read_bytes())
+
+
 def no_namesakes(kind: str, names: list[str], advice: str) -> None:
     """Raise `LrbenchError` when a name stands twice: records of the two could not be told apart."""
     for name in names:

@@ -35,8 +35,7 @@ def rests_on(*files: Path) -> list[Path]:
 
 def hash_of_code(*files: Path) -> str:
     """Return the hash of the files and of all that they rest on, as it is on the disk now."""
-    text = "".join(path.read_text(encoding="utf-8") for path in rests_on(*files))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in rests_on(*files))).hexdigest()[:16]
 
 
 def imports(path: Path, at_load: bool = False) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrbench.catalogue import address
-from lrbench.catalogue.files import import_file, matching, modules, no_namesakes
+from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, same_file
 from lrbench.catalogue.source import TWINS, MethodInfo, describe_method, hash_of_method
 from lrbench.errors import LrbenchError, UnknownName
 
@@ -28,7 +28,41 @@ def method_catalogue() -> list[MethodInfo]:
     return [twin for path in modules("methods").values() for twin in describe_method(path, path.stem)]
 
 
-def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
+def canonical(source: str, inside: str) -> list[str]:
+    """Return what stands in brackets for each setting that ``inside`` lists, in one spelling and without what is a default anyway.
+
+    Parameters
+    ----------
+    source
+        The method without brackets, as `load_method` takes it.
+    inside
+        What the user wrote between the brackets.
+
+    Raises
+    ------
+    UnknownName, LrbenchError
+        As `select_methods`.
+
+    Examples
+    --------
+    >>> canonical("topk_sae", "ratio=2|1.0"), canonical("topk_sae", "k=none")
+    (['[ratio=2]', '[ratio=1]'], [''])
+    """
+    base, _, twin = split(source)
+    whole = _joined(f"{base}[{inside}]", twin)
+    method = _declared(base, twin, whole)
+    declared = method.hyperparameters()
+    found = []
+    for chosen in address.settings(inside, whole):
+        values = _fitting(method, chosen, whole)
+        method.with_hyperparameters(**values)  # a value that it refuses is an error now, not in every cell
+        found.append(address.settings_text({key: value for key, value in values.items() if value != declared[key]}))
+    return found
+
+
+def select_methods(
+    patterns: Sequence[str] = (), canonical_of_file: Callable[[str, str], list[str]] = canonical
+) -> list[MethodInfo]:
     """Return the methods that match one of the patterns, all of the catalogue by default.
 
     Parameters
@@ -37,6 +71,8 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
         Names, globs, or paths ``FILE.py`` (``FILE.py+anchored`` for a file's anchored twin, and so on). Brackets behind a name
         set hyper-parameters: ``topk_sae[ratio=2]``, ``topk_sae[k=32,lr=0.003]+anchored``; listed values are several methods,
         ``topk_sae[ratio=1|2]``.
+    canonical_of_file
+        What stands in for `canonical` where the method is a user's file, which has to be imported for it.
 
     Raises
     ------
@@ -54,11 +90,13 @@ def select_methods(patterns: Sequence[str] = ()) -> list[MethodInfo]:
     if not patterns:
         return catalogue
     named: dict[str, MethodInfo] = {}
+    built_in = {info.path for info in catalogue}
     for pattern in patterns:
         base, inside, twin = split(pattern)
         found = _in_file(base, twin) if base.endswith(".py") else _in_catalogue(_joined(base, twin), pattern)
         for info in found:
-            chosen = [info] if inside is None else _with_settings(info, inside, pattern)
+            spelled = canonical if info.path in built_in else canonical_of_file
+            chosen = [info] if inside is None else _with_settings(info, spelled(info.source, inside))
             named |= {info.source: info for info in chosen}
     order = {info.name: place for place, info in enumerate(catalogue)}
     methods = sorted(named.values(), key=lambda info: order.get(info.name, len(order)))
@@ -168,25 +206,29 @@ def _in_catalogue(glob: str, pattern: str) -> list[MethodInfo]:
 
 def _in_file(base: str, twin: str) -> list[MethodInfo]:
     path = Path(base).resolve()
+    ours = modules("methods").get(path.stem)
+    if ours is not None and same_file(path, ours):
+        return _in_catalogue(_joined(path.stem, twin), base)
+    if split(path.stem)[0] in modules("methods"):
+        raise LrbenchError(
+            f"{path.name}: a method of the catalogue is called {split(path.stem)[0]!r} already, their records would be"
+            " one: rename the file"
+        )
     found = {info.twin: info for info in describe_method(path, str(path))}
     if twin not in found:
         raise LrbenchError(f"{path.name} has no twin {twin!r}: only a file with METHOD = SDL(...) has twins")
+    if found[twin].kind == "reference":
+        raise LrbenchError(f"{path.name}: kind='reference' is for the ends of the catalogue's scale: leave kind out")
     return [found[twin]]
 
 
-def _with_settings(info: MethodInfo, inside: str, pattern: str) -> list[MethodInfo]:
-    """The method with each of the listed settings; what is a default anyway is left out of the name."""
+def _with_settings(info: MethodInfo, texts: Sequence[str]) -> list[MethodInfo]:
+    """The method with each of the settings."""
     base, _, twin = split(info.source)
-    method = _declared(base, twin, info.source)
-    declared = method.hyperparameters()
-    found = []
-    for chosen in address.settings(inside, pattern):
-        values = _fitting(method, chosen, pattern)
-        method.with_hyperparameters(**values)  # a value that it refuses is an error now, not in every cell
-        text = address.settings_text({key: value for key, value in values.items() if value != declared[key]})
-        name = _joined(f"{info.path.stem}{text}", twin)
-        found.append(replace(info, name=name, source=_joined(f"{base}{text}", twin)))
-    return found
+    return [
+        replace(info, name=_joined(f"{info.path.stem}{text}", twin), source=_joined(f"{base}{text}", twin))
+        for text in texts
+    ]
 
 
 def _fitting(method: Method, values: Mapping[str, Any], name: str) -> dict[str, Any]:

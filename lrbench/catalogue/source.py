@@ -59,7 +59,7 @@ class MethodInfo:
 def describe_method(path: Path, source: str) -> list[MethodInfo]:
     """Return what a method's file declares: the method and, for ``METHOD = SDL(...)``, its twins."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_bytes())
     except OSError as error:
         raise LrbenchError(
             f"{path}: cannot be read ({error.strerror}); expected a Python file with a METHOD"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lrbench.catalogue import address
-from lrbench.catalogue.files import import_file, matching, modules, no_namesakes
+from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, same_file
 from lrbench.catalogue.imports import hash_of_code
 from lrbench.errors import LrbenchError, UnknownName
 from lrbench.task import SUITES, Family, Task, get_suite
@@ -121,7 +121,7 @@ def select_tasks(suite: str, patterns: Sequence[str] = ()) -> list[TaskInfo]:
     return sorted(tasks.values(), key=lambda task: places.get(task.source, len(places)))
 
 
-def load_task(name: str, suite: str = "quick", seed: int = 0) -> Task:
+def load_task(name: str, suite: str = "quick", seed: int = 0, salt: str = "") -> Task:
     """Return a task by name.
 
     Parameters
@@ -132,6 +132,8 @@ def load_task(name: str, suite: str = "quick", seed: int = 0) -> Task:
         The scale: ``"smoke"``, ``"quick"`` or ``"standard"``.
     seed
         World, data and anchors follow from it.
+    salt
+        With one, they follow from both, so that nobody without the salt can rebuild them.
 
     Raises
     ------
@@ -156,12 +158,12 @@ def load_task(name: str, suite: str = "quick", seed: int = 0) -> Task:
         values = _values(known[found[0]], found[1], name)
         if len(values) > 1:
             raise LrbenchError(f"{name}: stands for {len(values)} tasks, expected one; leave one value in the brackets")
-        return _build(known[found[0]], *values[0], suite, seed)
+        return replace(_build(known[found[0]], *values[0], suite, seed), salt=salt)
     family, _, level = plain.partition("/")
     if family not in known or level not in known[family].levels:
         tasks = task_catalogue() if file is None else file.tasks()
         raise UnknownName("task", name, [task.source for task in tasks])
-    return known[family].task(level, suite, seed)
+    return replace(known[family].task(level, suite, seed), salt=salt)
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ def _built_in() -> list[_TaskFile]:
 def _file(path: Path) -> _TaskFile:
     path = path.resolve()
     ours = modules("tasks").get(path.stem)
-    if ours is not None and (path == ours.resolve() or _same_text(path, ours)):
+    if ours is not None and (same_file(path, ours)):
         return next(file for file in _built_in() if file.path == ours)
     found = _declared(import_file(path))
     if not found:
@@ -215,10 +217,6 @@ def _file(path: Path) -> _TaskFile:
         advice = "rename the function (in a clone, `pip install -e .` makes its own files the built-in ones)"
         raise LrbenchError(f"{path}: a built-in task family is called {name!r} already: {advice}")
     return _TaskFile(path, found, f"{path}::")
-
-
-def _same_text(path: Path, ours: Path) -> bool:
-    return path.is_file() and path.read_bytes() == ours.read_bytes()
 
 
 def _declared(module: ModuleType) -> dict[str, Family]:

@@ -58,12 +58,23 @@ def run_command(
     timeout: Timeout = None,
     memory: Memory = None,
     certify: Annotated[bool, typer.Option("--certify", help="Store the theory's certificate in every record.")] = False,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Let every method fit inside a sandbox (bubblewrap).")
+    ] = False,
+    salt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Run on worlds that no public seed describes. Default: LRBENCH_SALT, which other users cannot read.",
+        ),
+    ] = None,
 ) -> None:
     """Run every cell (task, method, seed) that has no record yet."""
-    from lrbench.running.runner import plan
+    from lrbench.running.runner import in_sandbox, plan
 
     began = time.monotonic()
-    cells = [replace(cell, certify=certify) for cell in plan(suite, task or (), method or (), seeds)]
+    cells = [replace(cell, certify=certify) for cell in plan(suite, task or (), method or (), seeds, salt=salt)]
+    cells = in_sandbox(cells) if sandbox else cells
     summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
     print(_report(summary, out, time.monotonic() - began))
     raise typer.Exit(EXIT_FAILED_CELLS if summary.failed else EXIT_OK)

@@ -10,7 +10,7 @@ import inspect
 import io
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -23,8 +23,12 @@ from lrbench.contract.subject import Subject, bits, one_thread
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError, describe
 from lrbench.method import Method
+from lrbench.scoring.metrics import evaluate
 from lrbench.sdl import SDL
 from lrbench.view import TrainView
+from lrbench.world import World
+
+KNOWN_WORLD = 0.3  # of the headline: more than two worlds of one law differ for any method of the catalogue
 
 
 class Breach(Exception):
@@ -175,7 +179,7 @@ def _dtype_and_device(subject: Subject) -> str:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
         view = subject.view(device=device)
-        fitted = subject.dictionary if device == "cpu" else subject.fresh().fit(view, seed=0)
+        fitted = subject.dictionary if device == "cpu" else subject.fresh().fit(view, seed=subject.task.fit_seed)
         _no_fault("dtype and device", fitted, view, subject)
     return f"as the data: float32, on {' and '.join(devices)}"
 
@@ -208,22 +212,49 @@ def _view(subject: Subject) -> str:
 
 @check("seed", needs="fit")
 def _seed(subject: Subject) -> str:
-    again = subject.fresh().fit(subject.view(), seed=0)
+    again = subject.fresh().fit(subject.view(), seed=subject.task.fit_seed)
     difference = _difference(subject.dictionary, again)
     if difference:
-        raise Breach(f"two fits with seed 0 differ in {difference}: everything random must follow from seed")
+        raise Breach(f"two fits with one seed differ in {difference}: everything random must follow from seed")
     return "the same seed gives the same bits"
 
 
 @check("independence", needs="seed")
 def _independence(subject: Subject) -> str:
     _ = subject.trial  # the fit that must leave nothing behind
-    later = subject.method.fit(subject.view(subject.other_task), seed=1)
-    alone = subject.fresh().fit(subject.view(subject.other_task), seed=1)
+    seed = subject.other_task.fit_seed
+    later = subject.method.fit(subject.view(subject.other_task), seed=seed)
+    alone = subject.fresh().fit(subject.view(subject.other_task), seed=seed)
     difference = _difference(later, alone)
     if difference:
         raise Breach(f"a second fit differs in {difference} from the same fit on its own: keep no state between fits")
     return "a second fit does not depend on the first"
+
+
+@check("world", needs="finiteness")
+def _world(subject: Subject) -> str:
+    view, spec = subject.view(), subject.task.spec.world
+    told = [subject.task.fit_seed, view.seed, *asdict(view.budget).values()]
+    rebuilt = [
+        number for number in told if torch.equal(World(spec, number).directions[0], subject.task.world.directions[0])
+    ]
+    if rebuilt:
+        raise Breach(
+            f"the number {rebuilt[0]} that fit is given rebuilds the world: this is a fault of lrbench, tell us"
+        )
+    if subject.info.kind == "reference":
+        return f"none of the {len(told)} numbers that fit is given rebuilds it; a reference has to know it"
+    salted = subject.fresh().fit(subject.view(subject.salted_task), seed=subject.salted_task.fit_seed)
+    public, hidden = (
+        evaluate(dictionary, task).scores["headline"]
+        for dictionary, task in ((subject.dictionary, subject.task), (salted, subject.salted_task))
+    )
+    if public - hidden > KNOWN_WORLD:
+        raise Breach(
+            f"headline {public:.2f} on a world that everybody can rebuild, {hidden:.2f} on a salted one of the same law:"
+            " a method learns from its view alone"
+        )
+    return f"none of the {len(told)} numbers that fit is given rebuilds it; headline {public:.2f}, {hidden:.2f} on a salted one"
 
 
 @check("save and load", needs="shapes")

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
 from math import isnan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrbench.catalogue.methods import is_file, load_method, source_hash
+from lrbench.boundary import kernel
+from lrbench.boundary.sandbox import Limits
+from lrbench.boundary.training import Fitted, fit, reset_process, settings_of
+from lrbench.boundary.wire import FitFailed
+from lrbench.catalogue.methods import is_file, load_method, source_hash, split
 from lrbench.catalogue.studies import load_study
 from lrbench.catalogue.tasks import load_task
-from lrbench.errors import LrbenchError, NotApplicable, describe
+from lrbench.errors import LrbenchError, NotApplicable, describe, one_line
 from lrbench.record import Key, Measures, ParentRecall, Provenance, Record, Timing, cell_id
+from lrbench.seeds import salt_hash
 from lrbench.study import Trained
 
 if TYPE_CHECKING:
     from lrbench.dictionary import Dictionary
     from lrbench.task import Task
+    from lrbench.view import TrainView
+
+ISOLATIONS = ("none", "process", "sandbox")  # each as good as those before it
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,8 @@ class Cell:
     """One method on one task with one seed: all that a worker needs, and all that decides whether it is done.
 
     ``source``, ``task_source`` and ``study_source`` are what `load_method`, `load_task` and `load_study` take; ``threads`` is what its
-    worker may use; ``certify`` asks for the theory's certificate beside the scores, ``study`` for what that study measures.
+    worker may use; ``certify`` asks for the theory's certificate beside the scores, ``study`` for what that study measures;
+    ``isolation`` says where ``fit`` runs, see `lrbench.record.Provenance`; ``salt`` never leaves the trusted side.
     """
 
     task: str
@@ -49,6 +58,9 @@ class Cell:
     study: str | None = None
     study_source: str = ""
     measure_hash: str = ""
+    isolation: str = "none"
+    memory_gb: float | None = None
+    salt: str = field(default="", repr=False)
 
     @property
     def key(self) -> Key:
@@ -62,12 +74,11 @@ class Cell:
 
     @property
     def foreign(self) -> bool:
-        """Whether it runs code from outside the catalogue, of which nothing is known."""
-        sources = (self.source, self.task_source.partition("::")[0], self.study_source)
-        return any(map(is_file, sources))
+        """Whether code from outside the catalogue runs in its worker: a user's task or study. A user's method fits elsewhere."""
+        return any(source.endswith(".py") for source in (self.task_source.partition("::")[0], self.study_source))
 
     def done_by(self, record: Record | None) -> bool:
-        """Whether a record answers this cell: same task, world and sources, all that was asked for, and not a failure."""
+        """Whether a record answers this cell: same task, world and sources, all that was asked for, made as here, and no failure."""
         if record is None or record.status == "failed":
             return False
         if self.certify and record.status == "ok" and record.certificate is None:
@@ -76,7 +87,13 @@ class Cell:
             measures = record.measures.get(str(self.study))
             if measures is None or measures.source_hash != self.measure_hash:
                 return False
-        return self.same_question(record)
+        return self.same_question(record) and self.same_place(record.provenance)
+
+    def same_place(self, place: Provenance) -> bool:
+        """Whether a record was made as this cell would be: the same torch, device and engine, and at least as isolated."""
+        here = self.provenance
+        facts = [(it.packages.get("torch"), it.device, it.engine) for it in (here, place)]
+        return facts[0] == facts[1] and ISOLATIONS.index(self.isolation) <= ISOLATIONS.index(place.isolation or "none")
 
     def same_question(self, record: Record) -> bool:
         """Whether a record is of this very task, world and code, whatever came of it."""
@@ -94,59 +111,56 @@ def prepare_worker() -> None:
     torch.set_num_threads(1)
 
 
+def prepare_worker_for_files() -> None:
+    """As `prepare_worker`, with a server of fit processes for methods from outside the catalogue: forked now, before there is a world."""
+    from lrbench.boundary.fit_client import fork_server
+
+    fork_server()
+    prepare_worker()
+
+
+def worker_setup(files: bool) -> str:
+    """Return the setup of a worker, as `lrbench.running.pool` names it."""
+    return f"{__name__}:{prepare_worker_for_files.__name__ if files else prepare_worker.__name__}"
+
+
 def run_cell(cell: Cell) -> Record:
-    """Train and score one cell in this process. What the method raises becomes a failed record."""
+    """Train and score one cell in this process. What goes wrong becomes a failed record."""
     began = time.perf_counter()
     try:
         return attempt(cell, began)
     except NotApplicable as why:
-        return make_record(cell, time.perf_counter() - began, status="skipped", reason=" ".join(str(why).split()))
+        return make_record(
+            cell, time.perf_counter() - began, status="skipped", reason=one_line(str(why)) or "no reason"
+        )
     except (Exception, SystemExit) as error:
-        reason, trace = describe(error)
+        reason, trace = (str(error), error.traceback) if isinstance(error, FitFailed) else describe(error)
         return make_record(cell, time.perf_counter() - began, status="failed", reason=reason, traceback=trace)
 
 
 def attempt(cell: Cell, began: float) -> Record:
     """Train and score one cell whose clock started at ``began``; what the method raises goes through."""
-    import torch
-
-    from lrbench.contract.faults import VIEW_CHANGED, Asked, accepted, settings_fault
-    from lrbench.running.guard import Guard
+    from lrbench.contract.faults import Asked, accepted
     from lrbench.scoring.metrics import evaluate
 
-    device = cell.provenance.device
-    _reset_process(cell.seed)
-    task = _cached_task(cell.task_source, cell.suite, cell.seed)
+    if cell.salt:
+        kernel.hide_memory()
+    reset_process(cell.seed)
+    task = _cached_task(cell.task_source, cell.suite, cell.seed, cell.salt)
     if (task.hash, task.world_hash) != (cell.task_hash, cell.world_hash):
         raise LrbenchError(f"the task {cell.task} has changed since the run was planned: run again")
-    guard = Guard(__name__)
-    method = load_method(cell.source)
-    if source_hash(cell.source) != cell.source_hash:
-        raise LrbenchError(f"{cell.method}, or code it rests on, has changed since the run was planned: run again")
-    hyperparameters = method.hyperparameters()
-    fault = settings_fault(hyperparameters)
-    if fault is not None:
-        raise LrbenchError(fault)
-    view = task.view(cell.pair, device)
-    given = view.fingerprint()
-    torch.set_num_threads(cell.threads)  # for training alone: the engine's sums do not depend on it, a score's may
-    start = time.perf_counter()
-    fitted = method.fit(view, seed=cell.seed)
-    if device == "cuda":
-        torch.cuda.synchronize()
-    train_seconds = time.perf_counter() - start
-    if view.fingerprint() != given:
-        raise LrbenchError(VIEW_CHANGED)
-    guard.check()
-    _reset_process(cell.seed)
-    dictionary, n_samples = accepted(fitted, Asked(view, cell.kind)), view.budget.n_samples
-    del view, fitted  # at the paper's scale the training data are a good part of the memory
+    view = task.view(cell.pair, cell.provenance.device)
+    fitted = _fitted(cell, view, task.fit_seed)
+    reset_process(cell.seed)
+    dictionary, n_samples = accepted(fitted.dictionary, Asked(view, cell.kind)), view.budget.n_samples
+    del view  # at the paper's scale the training data are a good part of the memory
     result = evaluate(dictionary, task)
+    trained = Trained(dictionary, task, fitted.method, task.fit_seed)
     return make_record(
         cell,
         time.perf_counter() - began,
         status="ok",
-        hyperparameters=hyperparameters,
+        hyperparameters=fitted.hyperparameters,
         scores={name: _known(value) for name, value in result.scores.items()},
         curves=result.curves,
         parents=[
@@ -159,10 +173,37 @@ def attempt(cell: Cell, began: float) -> Record:
         ],
         world=_facts(task),
         certificate=_certificate(dictionary, task) if cell.certify else None,
-        measures=_measures(cell, Trained(dictionary, task, method, cell.seed)) if cell.measure_hash else {},
-        train_seconds=train_seconds,
-        samples_per_second=n_samples / train_seconds if cell.kind == "sdl" else None,
+        measures=_measures(cell, trained) if cell.measure_hash else {},
+        train_seconds=fitted.seconds,
+        samples_per_second=n_samples / fitted.seconds if cell.kind == "sdl" else None,
+        peak_memory_mb=fitted.peak_mb,
     )
+
+
+def _fitted(cell: Cell, view: TrainView, seed: int) -> Fitted:
+    """Let the method fit: beside the world, or on the other side of the boundary where it comes from outside or was sent there."""
+    if source_hash(cell.source) != cell.source_hash:
+        raise LrbenchError(f"{cell.method}, or code it rests on, has changed since the run was planned: run again")
+    if cell.isolation == "none":
+        reset_process(seed)
+        method = load_method(cell.source)
+        settings = settings_of(method)
+        dictionary, seconds = fit(method, view, seed, cell.threads)
+        return Fitted(dictionary, settings, seconds, method)
+    from lrbench.boundary.fit_client import FitElsewhere
+
+    limits = None
+    if cell.isolation == "sandbox":
+        limits = Limits() if cell.memory_gb is None else Limits(cell.memory_gb)
+    return FitElsewhere(
+        pair=cell.pair,
+        source=cell.source,
+        file=Path(split(cell.source)[0]) if is_file(cell.source) else None,
+        threads=cell.threads,
+        device=cell.provenance.device,
+        memory_gb=cell.memory_gb if limits is None else limits.memory_gb,
+        limits=limits,
+    ).fitted(view, seed)
 
 
 def _certificate(dictionary: Dictionary, task: Task) -> dict[str, Any]:
@@ -183,23 +224,9 @@ def _known(value: float) -> float | None:
     return None if isnan(value) else float(value)
 
 
-def _reset_process(seed: int) -> None:
-    """Undo what an earlier cell in this process may have changed: a record must not depend on its neighbours."""
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (for what a method's file draws on import)
-    torch.manual_seed(seed)
-    torch.set_default_dtype(torch.float32)
-    torch.set_default_device(None)
-    torch.set_grad_enabled(True)
-    torch.set_num_threads(1)
-
-
 @lru_cache(maxsize=1)
-def _cached_task(source: str, suite: str, seed: int) -> Task:
-    return load_task(source, suite, seed)
+def _cached_task(source: str, suite: str, seed: int, salt: str) -> Task:
+    return load_task(source, suite, seed, salt)
 
 
 def _facts(task: Task) -> dict[str, Any]:
@@ -221,6 +248,7 @@ def make_record(
     seconds: float,
     train_seconds: float | None = None,
     samples_per_second: float | None = None,
+    peak_memory_mb: float | None = None,
     **outcome: Any,
 ) -> Record:
     """Return the record of a cell that ends now, after ``seconds``; ``outcome`` holds more fields of `Record`."""
@@ -237,11 +265,13 @@ def make_record(
         source_hash=cell.source_hash,
         task_source_hash=cell.task_source_hash,
         study=cell.study,
-        provenance=cell.provenance,
+        salt_hash=salt_hash(cell.salt),
+        provenance=cell.provenance.model_copy(update={"isolation": cell.isolation}),
         timing=Timing(
             seconds=seconds,
             train_seconds=train_seconds,
             samples_per_second=samples_per_second,
+            peak_memory_mb=peak_memory_mb,
             finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ),
         **outcome,

@@ -25,6 +25,8 @@ from typing import Any
 
 import psutil
 
+from lrbench.boundary import kernel
+from lrbench.boundary.surroundings import SALT, safe_environment, safe_path
 from lrbench.errors import LrbenchError, describe
 from lrbench.running.worker import serve
 
@@ -36,6 +38,12 @@ START_ATTEMPTS = 8  # half a second apart: a fork server that was killed takes a
 ONE_THREAD = dict.fromkeys(
     ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], "1"
 )
+
+
+SAFE_PATH = {
+    "PYTHONSAFEPATH": "1",
+    SALT: "",
+}  # nothing of the working folder is imported, and the salt is not passed on
 
 
 @dataclass(frozen=True)
@@ -289,15 +297,8 @@ class _Worker:
 
     def _cause_of_death(self) -> str:
         self.process.join(timeout=1.0)
-        code = self.process.exitcode
         when = " before it could start" if self.started is None else ""
-        if code is None:
-            return f"its worker process closed its connection{when}"
-        if code >= 0:
-            return f"its worker process exited with code {code}{when}"
-        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        return f"its worker process was ended by {name}{when}{hint}"
+        return kernel.how_it_ended(self.process.exitcode) + when
 
 
 def _start(work: str, setup: str | None, preload: Sequence[str]) -> tuple[ForkServerProcess, Connection]:
@@ -306,9 +307,9 @@ def _start(work: str, setup: str | None, preload: Sequence[str]) -> tuple[ForkSe
     context.set_forkserver_preload([*preload])
     for attempt in range(START_ATTEMPTS):
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, work, setup, dict(os.environ) | ONE_THREAD))
+        process = context.Process(target=serve, args=(theirs, work, setup, safe_environment() | ONE_THREAD))
         try:
-            with _environment(ONE_THREAD), _without_main():
+            with _on_safe_path(), _environment(ONE_THREAD | SAFE_PATH), _without_main():
                 with _without_interrupts():
                     forkserver.ensure_running()
                 process.start()  # waits until the fork server has loaded everything: ctrl-C ends the wait
@@ -350,14 +351,28 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _on_safe_path() -> Iterator[None]:
+    """Processes started inside find modules where `safe_path` says."""
+    before, here = [*sys.path], os.getcwd()
+    sys.path[:] = safe_path()
+    try:
+        if sys.version_info < (3, 11):  # it knows no PYTHONSAFEPATH and starts in the working folder
+            os.chdir(sys.prefix)
+        yield
+    finally:
+        os.chdir(here)
+        sys.path[:] = before
+
+
+@contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """Processes started inside do not run the user's script again: it need not be guarded by ``__name__``."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    """Processes started inside do not run the user's script again, which need no guard by ``__name__``, nor know its arguments."""
+    main, arguments = sys.modules["__main__"], sys.argv
+    sys.modules["__main__"], sys.argv = ModuleType("__main__"), arguments[:1]
     try:
         yield
     finally:
-        sys.modules["__main__"] = main
+        sys.modules["__main__"], sys.argv = main, arguments
 
 
 @contextlib.contextmanager

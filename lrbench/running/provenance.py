@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from lrbench.record import Provenance
@@ -26,7 +28,14 @@ def provenance_of(device: str) -> Provenance:
         commit=commit,
         dirty=None if changes is None else bool(changes),
         device=device,
+        engine=engine_asked_for(),
+        isolation="none",
     )
+
+
+def engine_asked_for() -> str:
+    """The engine's path for training on a CPU, without loading it: see `lrbench.engine.mode.describe`."""
+    return "reference" if find_spec("numba") is None else os.environ.get("LRBENCH_ENGINE") or "auto"
 
 
 def _git(*arguments: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -10,13 +11,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
-from lrbench.catalogue.methods import methods_for, select_methods
+from lrbench.boundary import kernel
+from lrbench.boundary.sandbox import require_sandbox
+from lrbench.boundary.surroundings import SALT
+from lrbench.catalogue.methods import is_file, methods_for, select_methods
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
 from lrbench.record import Provenance, Record
-from lrbench.running.cell import Cell, make_record
+from lrbench.running.cell import Cell, make_record, worker_setup
 from lrbench.running.pool import Event, Failed, Finished, Started, run_jobs
 from lrbench.running.provenance import provenance_of
+from lrbench.seeds import salt_hash
 from lrbench.store import Problem, Store
 from lrbench.task import get_suite
 
@@ -62,6 +67,7 @@ def plan(
     methods: Sequence[str] = (),
     seeds: int | None = None,
     device: str = "cpu",
+    salt: str | None = None,
 ) -> list[Cell]:
     """All cells of a run, task by task, so that neighbours share a world.
 
@@ -74,6 +80,8 @@ def plan(
         Seeds 0 to ``seeds - 1``, the suite's number by default.
     device
         Where methods train.
+    salt
+        Makes worlds that no public seed describes, see `lrbench.seeds.salted`; ``LRBENCH_SALT`` by default, the empty one for none.
 
     Raises
     ------
@@ -83,19 +91,26 @@ def plan(
     count = get_suite(suite).seeds if seeds is None else seeds
     if count < 1:
         raise LrbenchError(f"seeds={count}: expected at least 1")
-    return plan_seeds(suite, tasks, methods, range(count), provenance_of(device))
+    salt = os.environ.get(SALT, "") if salt is None else salt
+    return plan_seeds(suite, tasks, methods, range(count), provenance_of(device), salt)
 
 
 def plan_seeds(
-    suite: str, tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], provenance: Provenance
+    suite: str,
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    provenance: Provenance,
+    salt: str = "",
 ) -> list[Cell]:
     """All cells with the given seeds, see `plan`."""
-    task_infos, named = select_tasks(suite, tasks), select_methods(methods) if methods else None
+    task_infos = select_tasks(suite, tasks)
+    named = select_methods(methods, _canonical_elsewhere) if methods else None
     cells = []
     for info in task_infos:
         asked = methods_for(info.kinds, info.twins) if named is None else named
         for seed in seeds:
-            task = load_task(info.source, suite, seed)
+            task = load_task(info.source, suite, seed, salt)
             for method in asked:
                 cells.append(
                     Cell(
@@ -113,9 +128,17 @@ def plan_seeds(
                         source_hash=method.source_hash,
                         task_source_hash=info.source_hash,
                         provenance=provenance,
+                        isolation="process" if is_file(method.source) else "none",
+                        salt=salt,
                     )
                 )
     return cells
+
+
+def _canonical_elsewhere(source: str, settings: str) -> list[str]:
+    from lrbench.boundary.fit_client import canonical_elsewhere
+
+    return canonical_elsewhere(source, settings)
 
 
 def run(
@@ -130,6 +153,8 @@ def run(
     timeout: float | None = None,
     memory_gb: float | None = None,
     certify: bool = False,
+    sandbox: bool = False,
+    salt: str | None = None,
     reporter: Reporter | None = None,
 ) -> Summary:
     """Run all cells that the folder ``out`` has no record of; failures run again.
@@ -148,11 +173,17 @@ def run(
         Limits of one cell: seconds, and 10^9 bytes of resident memory of its worker.
     certify
         Store the theory's certificate of every dictionary in its record; a record without one runs again.
+    sandbox
+        Let every method fit inside a sandbox of bubblewrap; a record that was made outside runs again. The references, which have to
+        know the truth, stay outside.
+    salt
+        See `plan`.
 
     Raises
     ------
     LrbenchError
-        For an unknown name, a number out of range, an absent device or a folder that cannot be written to.
+        For an unknown name, a number out of range, an absent device, a folder that cannot be written to or holds records of another
+        salt, or a sandbox that cannot be made here.
 
     Examples
     --------
@@ -160,10 +191,23 @@ def run(
     >>> summary.ran, summary.failed  # doctest: +SKIP
     (2, 0)
     """
-    cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, device)]
+    cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, device, salt)]
+    cells = in_sandbox(cells) if sandbox else cells
     return run_cells(
         cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory_gb, reporter=reporter
     )
+
+
+def in_sandbox(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells with every ``fit`` in a sandbox but that of references, which have to know the truth.
+
+    Raises
+    ------
+    LrbenchError
+        Where no sandbox can be made.
+    """
+    require_sandbox()
+    return [cell if cell.kind == "reference" else replace(cell, isolation="sandbox") for cell in cells]
 
 
 def run_cells(
@@ -186,13 +230,16 @@ def run_cells(
     store = Store(out)
     stored, problems = store.read()
     records = {(record.suite, record.key): record for record in stored}
+    if any(cell.salt for cell in cells):
+        kernel.hide_memory()
+    place = {"device": resolve_device(device)}
+    cells = [replace(cell, provenance=cell.provenance.model_copy(update=place)) for cell in cells]
+    for cell in cells:
+        _check_salt(cell, records.get((cell.suite, cell.key)), store)
     todo = [cell for cell in cells if not cell.done_by(records.get((cell.suite, cell.key)))]
-    if todo:  # asking torch for a GPU takes seconds that a run with nothing to do can spare
-        place = provenance_of(resolve_device(device))
-        threads = max(
-            1, (os.cpu_count() or 1) // min(int(workers), len(todo))
-        )  # several each where cores are left over
-        todo = [replace(cell, threads=threads, provenance=place) for cell in todo]
+    if todo:
+        threads = max(1, (os.cpu_count() or 1) // min(int(workers), len(todo)))  # several where cores are left over
+        todo = [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
     store.prepare()
     for cell in cells:
         known = records.get((cell.suite, cell.key))
@@ -213,7 +260,7 @@ def run_cells(
     run_jobs(
         todo,
         "lrbench.running.cell:run_cell",
-        setup="lrbench.running.cell:prepare_worker",
+        setup=worker_setup(any(cell.isolation == "process" for cell in todo)),
         preload=PRELOAD,
         workers=workers,
         on_event=on_event,
@@ -240,14 +287,28 @@ def resolve_device(device: str) -> str:
         For another name, or for ``cuda`` where there is none.
     """
     _check_device(device)
-    if device == "cpu":
-        return device
+    if device == "cpu" or (device == "auto" and "torch" not in sys.modules and not _may_have_gpu()):
+        return "cpu"
     import torch
 
     present = torch.cuda.is_available()
     if device == "cuda" and not present:
         raise LrbenchError("no CUDA device on this machine: use --device cpu or --device auto")
     return "cuda" if present else "cpu"
+
+
+def _may_have_gpu() -> bool:
+    """Whether it is worth asking torch, which takes seconds that a run with nothing to do can spare."""
+    drivers = ("nvidia[0-9]*", "kfd", "dxg")  # of Nvidia, of AMD, and of either under WSL
+    return sys.platform != "linux" or any(found for driver in drivers for found in Path("/dev").glob(driver))
+
+
+def _check_salt(cell: Cell, record: Record | None, store: Store) -> None:
+    """Refuse to write over a record whose worlds are of another salt."""
+    if record is not None and record.salt_hash != salt_hash(cell.salt):
+        theirs = f"salted worlds (hash {record.salt_hash})" if record.salt_hash else "public worlds"
+        ours = f"salted ones (hash {salt_hash(cell.salt)})" if cell.salt else "public ones"
+        raise LrbenchError(f"{store.folder} holds records of {theirs}, this run has {ours}: name another --out")
 
 
 def _check_device(device: str) -> None:
@@ -275,6 +336,8 @@ def keep(store: Store, event: Finished | Failed) -> Record:
         certificate = record.certificate or theirs.certificate
         study = record.study if theirs.study is not None else None
         record = record.model_copy(update={"measures": measures, "certificate": certificate, "study": study})
+    if record.status == "failed" and theirs is not None and theirs.status == "ok":
+        store.put_aside(record.suite, record.key)  # what was measured is not lost to a typo
     store.write(record)
     return record
 
@@ -285,5 +348,6 @@ def _as_record(event: Finished | Failed) -> Record:
         record = make_record(event.job, event.seconds, status="failed", reason=event.reason, traceback=event.traceback)
     else:
         record = event.result
-    timing = record.timing.model_copy(update={"peak_memory_mb": event.peak_memory_mb})
+    seen = [peak for peak in (record.timing.peak_memory_mb, event.peak_memory_mb) if peak is not None]
+    timing = record.timing.model_copy(update={"peak_memory_mb": max(seen, default=None)})
     return record.model_copy(update={"timing": timing})

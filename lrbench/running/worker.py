@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver, parent_process, resource_tracker
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from lrbench.boundary import kernel
 from lrbench.errors import describe
-
-PR_SET_PDEATHSIG = 1
 
 
 def serve(connection: Connection, work: str, setup: str | None, environment: dict[str, str]) -> None:
@@ -27,19 +22,21 @@ def serve(connection: Connection, work: str, setup: str | None, environment: dic
     os.environ.update(environment)  # this process is forked from one that may be older than a change to it
     _detach()
     pid = os.getpid()
-    function: Callable[[Any], Any] | None = None
+    problem = None
+    try:
+        if setup is not None:
+            _resolve(setup)()  # before any job is here: what it forks must not know one
+        function = _resolve(work)
+    except BaseException as error:
+        problem = describe(error)
     while True:
         try:
             job, last = connection.recv()
         except EOFError:
             return
         try:
-            if function is None:
-                if setup is not None:
-                    _resolve(setup)()
-                function = _resolve(work)
             connection.send(("started", None))
-            answer = ("result", function(job))
+            answer = ("failed", problem) if problem else ("result", function(job))
         except BaseException as error:
             answer = ("failed", describe(error))
         if os.getpid() != pid:
@@ -69,29 +66,19 @@ def _detach() -> None:
         setattr(helper, name, None)
     parent = parent_process()
     assert parent is not None
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    if sys.platform == "linux":  # the thread cannot run while a job holds the interpreter lock; the kernel can
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000")  # when memory runs out, end this process first
+    if kernel.LINUX:
+        kernel.die_with_parent()  # with the fork server, which ends with the run
+    else:
+        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    kernel.end_first_when_memory_runs_out()
     if not parent.is_alive():
         os._exit(1)
-    sys.addaudithook(_spare_others)
+    sys.addaudithook(kernel.spare_others)
 
 
 def _die_with(parent: Any) -> None:
     parent.join()
     os._exit(1)
-
-
-def _spare_others(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse a signal to a process outside this session, such as the parent or another worker."""
-    if event not in ("os.kill", "os.killpg") or arguments[1] == 0:
-        return
-    target = abs(arguments[0])
-    everyone = event == "os.kill" and arguments[0] == -1
-    if everyone or (target and os.getsid(target) != os.getsid(0)):
-        raise PermissionError(f"signal {int(arguments[1])} to process {arguments[0]}, which the method did not start")
 
 
 def _resolve(path: str) -> Callable[..., Any]:

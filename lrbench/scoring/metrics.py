@@ -170,7 +170,7 @@ def floor_score(task: Task, pair: str) -> float:
     """Return ``matched_dec`` of the random dictionary at the task's width: the zero of the headline."""
     true_enc, true_dec = task.truth(pair)
     shape = (task.spec.n_latents, true_enc.shape[1], true_dec.shape[1])
-    floor = random_dictionary(*shape, rng=generator(task.seed, "init"), pair=pair)
+    floor = random_dictionary(*shape, rng=generator(task.fit_seed, "init"), pair=pair)
     live = observe(floor, task, task.evaluation()).live
     return float(match(similarity(floor.W_dec, true_dec[task.scored]), live).similarities.mean())
 

@@ -1,0 +1,324 @@
+"""The trusted side of `lrbench.boundary.fit_process`: it hands a view over, and believes nothing of what comes back."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from lrbench.boundary import fit_process, kernel, wire
+from lrbench.boundary.memory import held_mb
+from lrbench.boundary.messages import Answer, Request, Started, largest_answer, pack_view, parsed, unpack_dictionary
+from lrbench.boundary.sandbox import Limits, Sandboxed
+from lrbench.boundary.surroundings import safe_environment, safe_path
+from lrbench.boundary.training import Fitted
+from lrbench.dictionary import Dictionary
+from lrbench.errors import TRACEBACK_LENGTH, LrbenchError, NotApplicable, one_line
+from lrbench.method import Method
+from lrbench.record import recordable
+from lrbench.view import TrainView
+
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 2.0  # for a process that has answered, or closed its end, to be gone
+START_SECONDS = 120.0
+MOST_DESCRIPTORS = 1 << 16
+LAUNCH = "import sys; sys.path[:] = {path!r}; from lrbench.boundary import fit_process; {call}"
+
+
+class _Process(Protocol):
+    """A process that does one request."""
+
+    connection: socket.socket
+
+    @property
+    def pid(self) -> int:
+        """Of a process that it and all that it starts descend from."""
+
+    def ended(self, seconds: float) -> int | None:
+        """Return its exit status once it has ended, after waiting for as long."""
+
+    def end(self) -> None:
+        """End it and all that it started."""
+
+
+@dataclass(frozen=True)
+class FitElsewhere(Method):
+    """A method whose ``fit`` runs on the other side of the boundary.
+
+    Parameters
+    ----------
+    source
+        What `lrbench.catalogue.methods.load_method` takes, on the other side.
+    file
+        The user's file that it names, None for a method of the catalogue.
+    threads, device, memory_gb
+        What the fit may use.
+    limits
+        Those of a sandbox, None for a process without one.
+    reported
+        The hyper-parameters that the other side said it has, None before the first fit.
+    """
+
+    source: str = ""
+    file: Path | None = None
+    threads: int = 1
+    device: str = "cpu"
+    memory_gb: float | None = None
+    limits: Limits | None = None
+    reported: dict[str, Any] | None = None
+
+    def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
+        """Return what the method on the other side made of the view, on the view's device."""
+        return self.fitted(view, seed).dictionary
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return what was reported."""
+        return dict(self.reported or {})
+
+    def fitted(self, view: TrainView, seed: int) -> Fitted:
+        """Return the dictionary with what the fit took and reported.
+
+        Raises
+        ------
+        NotApplicable
+            Where the method says so.
+        wire.FitFailed
+            For everything else that goes wrong over there.
+        """
+        facts = {"source": self.source, "seed": seed, "threads": self.threads, "device": self.device}
+        request, body = pack_view(view.to("cpu"), **facts)
+        process = _forked() if self.limits is None else Sandboxed(self.file, self.limits, _command, safe_path())
+        found = _Exchange(process, largest_answer(view), self.memory_gb).run(request, body)
+        if found.answer.dictionary is None or found.started is None:
+            raise wire.FitFailed("it answered without a dictionary")
+        try:
+            dictionary = unpack_dictionary(found.answer.dictionary, found.body).to(view.device)
+        except wire.Breach as breach:
+            raise wire.FitFailed(str(breach)) from breach
+        reported = found.started.hyperparameters
+        return Fitted(dictionary, reported, found.seconds, replace(self, reported=reported), found.peak_mb)
+
+
+def canonical_elsewhere(source: str, settings: str) -> list[str]:
+    """Return what `lrbench.catalogue.methods.canonical` says of a user's file, which is imported on the other side.
+
+    Raises
+    ------
+    LrbenchError
+        With what it says against the settings.
+    """
+    try:
+        found = _Exchange(_forked(), 0).run(Request(source=source, settings=settings), b"")
+    finally:
+        _close_server()
+    names = found.answer.names
+    if not names or not all(name.isprintable() and len(name) < TRACEBACK_LENGTH for name in names):
+        raise wire.FitFailed(f"{source}: it answered without a name")
+    return names
+
+
+class _Exchange:
+    """One request and what comes of it: one start at most, then one answer, both for the key that only this request has.
+
+    Parameters
+    ----------
+    process
+        Who is asked; it has ended when `run` returns or raises.
+    limit
+        Bytes that may follow the answer.
+    memory_gb
+        What the process and all that it starts may hold.
+    """
+
+    def __init__(self, process: _Process, limit: int, memory_gb: float | None = None) -> None:
+        self.answer: Answer
+        self.body = bytearray()
+        self.started: Started | None = None
+        self.seconds = self.peak_mb = 0.0
+        self._process, self._memory_gb, self._reader = process, memory_gb, wire.Reader(limit)
+        self._key, self._next_look = secrets.token_hex(16), time.monotonic() + POLL_SECONDS
+
+    def run(self, request: Request, body: bytes) -> _Exchange:
+        """Ask, listen, end the process, and raise `NotApplicable` or `FitFailed` where that is the answer."""
+        try:
+            with contextlib.suppress(OSError):  # one that is gone before it has read all is found below
+                wire.send(self._process.connection, request.model_dump() | {"key": self._key}, body)
+            self.answer = self._listen()
+            self._process.ended(GRACE_SECONDS)
+        except wire.Breach as breach:
+            raise wire.FitFailed(str(breach)) from breach
+        finally:
+            self._process.end()
+        if self.answer.status == "skipped":
+            raise NotApplicable(one_line(self.answer.reason or "it gives no reason"))
+        if self.answer.status == "failed":
+            trace = self.answer.traceback
+            raise wire.FitFailed(self.answer.reason or "it gives no reason", trace and _printable_lines(trace))
+        return self
+
+    def _listen(self) -> Answer:
+        began = time.perf_counter()
+        for chunk in self._chunks():
+            for header, body in self._reader.feed(chunk):
+                message = parsed(header)
+                if message.key != self._key:
+                    raise wire.Breach("it sent a message for another cell")
+                if isinstance(message, Answer):
+                    self.body, self.seconds = body, time.perf_counter() - began
+                    return message
+                if self.started is not None or body:
+                    raise wire.Breach("it sent more than one start")
+                if not all(map(recordable, message.hyperparameters.values())):
+                    raise wire.Breach("it sent hyper-parameters that no record can hold")
+                self.started, began = message, time.perf_counter()
+        raise wire.FitFailed(kernel.how_it_ended(self._process.ended(GRACE_SECONDS)))
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Yield what comes over the connection until it is closed, or its process has ended and nothing is left to read."""
+        while True:
+            gone = self._process.ended(0.0) is not None
+            ready, _, _ = select.select([self._process.connection], [], [], 0.0 if gone else POLL_SECONDS)
+            if not ready and gone:
+                return
+            self._watch_memory()
+            if ready:
+                try:
+                    chunk = self._process.connection.recv(wire.CHUNK)
+                except OSError:
+                    return
+                if not chunk:
+                    return
+                yield chunk
+
+    def _watch_memory(self) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + POLL_SECONDS
+        self.peak_mb = max(self.peak_mb, held_mb(self._process.pid))
+        if self._memory_gb is not None and self.peak_mb > self._memory_gb * 1000:
+            raise wire.FitFailed(f"used more memory than the limit of {self._memory_gb:g} GB")
+
+
+def _printable_lines(text: str) -> str:
+    lines = text[:TRACEBACK_LENGTH].splitlines()
+    return "\n".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines)
+
+
+def _command(call: str) -> list[str]:
+    return [sys.executable, "-c", LAUNCH.format(path=safe_path(), call=call)]
+
+
+class _Server:
+    """The server of fit processes that belongs to this process, see `lrbench.boundary.fit_process.serve`."""
+
+    def __init__(self, line: socket.socket, pid: int) -> None:
+        self.line, self.pid = line, pid
+
+    def ask(self, connection: socket.socket) -> int:
+        """Have a fit at the other end of a connection and return its process."""
+        socket.send_fds(self.line, [b"fit"], [connection.fileno()])
+        return self._told(fit_process.CHILD)
+
+    def ended(self, seconds: float) -> int | None:
+        """Return the exit status of the last fit once it has ended, after waiting for as long."""
+        ready, _, _ = select.select([self.line], [], [], seconds)
+        return kernel.as_status(self._told(fit_process.ENDED)) if ready else None
+
+    def close(self) -> None:
+        """End the server."""
+        self.line.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    def _told(self, what: bytes) -> int:
+        said, _, number = self.line.recv(64).partition(b" ")
+        if said != what:
+            _close_server()
+            raise wire.FitFailed("the server of fit processes is gone: somebody ended it")
+        return int(number)
+
+
+class _ForkedFit:
+    """A fit in a fork of the server."""
+
+    def __init__(self, server: _Server) -> None:
+        self.connection, theirs = socket.socketpair()
+        with theirs:
+            self.pid = server.ask(theirs)
+        self._server = server
+        self._status: int | None = None
+
+    def ended(self, seconds: float) -> int | None:
+        if self._status is None:
+            self._status = self._server.ended(seconds)
+        return self._status
+
+    def end(self) -> None:
+        self.connection.close()
+        if self._status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.ended(START_SECONDS)
+
+
+_SERVER: list[_Server] = []  # of this process, at most one
+
+
+def fork_server() -> None:
+    """Make the server a fork of this process, which has to be a young one: with one thread, and without a world so far."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if not pid:
+        line = theirs.detach()
+        os.closerange(3, line)
+        os.closerange(line + 1, MOST_DESCRIPTORS)
+        fit_process.serve(line)
+        os._exit(0)
+    theirs.close()
+    ours.recv(64)
+    _SERVER.append(_Server(ours, pid))
+
+
+def _start_server() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            _command(f"fit_process.serve_alone({theirs.fileno()})"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            env=safe_environment(),
+        )
+    if ours.recv(64) != fit_process.READY:
+        said = process.communicate()[1].decode(errors="replace").splitlines()
+        raise LrbenchError(f"cannot start the process that fits foreign methods: {one_line(said[-1]) if said else ''}")
+    assert process.stderr is not None
+    process.stderr.close()
+    process.returncode = 0  # `_Server.close` waits for it
+    atexit.register(_close_server)
+    _SERVER.append(_Server(ours, process.pid))
+
+
+def _forked() -> _ForkedFit:
+    if not _SERVER:
+        _start_server()
+    return _ForkedFit(_SERVER[0])
+
+
+def _close_server() -> None:
+    while _SERVER:
+        _SERVER.pop().close()

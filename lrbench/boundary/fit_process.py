@@ -1,0 +1,151 @@
+"""The program on the other side: it reads a view, lets a method fit, and sends the dictionary. It never holds a world.
+
+A server of it belongs to each worker, has what takes long loaded and forks for each fit; inside a sandbox it fits once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lrbench.boundary import kernel, wire
+from lrbench.boundary.messages import Answer, Request, Started, pack_dictionary, unpack_view
+from lrbench.boundary.training import fit, reset_process, settings_of
+from lrbench.errors import NotApplicable, describe, one_line
+
+if TYPE_CHECKING:
+    from lrbench.method import Method
+
+READY, CHILD, ENDED = b"ready", b"child", b"ended"
+
+
+def serve_alone(control: int) -> None:
+    """Be a server in a process of its own, see `serve`."""
+    _preload()
+    serve(control)
+
+
+def serve(control: int) -> None:
+    """Fork for each connection that comes over the control socket; tell each fork's number, then how it ended.
+
+    This process runs nothing of a method, and no fork can reach it where the system gives them a process space of their own.
+    """
+    kernel.die_with_parent()
+    with socket.socket(fileno=control) as line:
+        line.send(READY)
+        while True:
+            asked, descriptors, _, _ = socket.recv_fds(line, 16, 1)
+            if not asked:
+                return
+            child = os.fork()
+            if not child:
+                line.close()
+                _fit_apart(descriptors[0])
+            os.close(descriptors[0])
+            line.send(b"%s %d" % (CHILD, child))
+            line.send(b"%s %d" % (ENDED, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+
+
+def _fit_apart(connection: int) -> None:
+    """Fit in a child, end what it leaves running, and exit as it did."""
+    kernel.die_with_parent()
+    alone = kernel.own_process_space()
+    if not alone:
+        kernel.adopt_orphans()
+    child = os.fork()
+    if not child:
+        os.setsid()
+        kernel.die_with_parent()
+        _silence()
+        fit_once(socket.socket(fileno=connection))
+    os.close(connection)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not alone:  # otherwise the kernel ends them with this process, the first of its space
+        _end_descendants()
+    os._exit(kernel.as_exit_code(status))
+
+
+def serve_sandboxed(connection: int, user: int | None, memory: int, disk: int, processes: int) -> None:
+    """Fit once, inside the walls of `lrbench.boundary.sandbox`, within limits (bytes; processes and threads in number).
+
+    With a ``user`` this process is root's and becomes that user's, who owns nothing.
+    """
+    import resource
+    import shutil
+
+    from lrbench.boundary.sandbox import LOOPS, OWN_LOOPS
+
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    own = {"DATA": memory, "FSIZE": disk, "NPROC": processes + (os.cpu_count() or 1), "NOFILE": 256, "CORE": 0}
+    for name, most in own.items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+    if os.path.isdir(LOOPS):
+        shutil.copytree(LOOPS, OWN_LOOPS)
+    _preload()
+    _silence()
+    fit_once(socket.socket(fileno=connection))
+
+
+def fit_once(connection: socket.socket) -> None:
+    """Answer one request and end the process."""
+    kernel.end_first_when_memory_runs_out()
+    sys.addaudithook(kernel.spare_others)
+    header, body = wire.receive(connection)
+    key, pid = str(header.pop("key")), os.getpid()
+    request = Request.model_validate(header)
+    answer, tensors = _answer(request, body, key, lambda message: wire.send(connection, message.model_dump()))
+    if os.getpid() == pid:  # a fork that the method made may not answer
+        with contextlib.suppress(OSError):
+            wire.send(connection, answer.model_dump(), tensors)
+    os._exit(0)
+
+
+def _answer(request: Request, body: bytearray, key: str, say: Callable[[Started], None]) -> tuple[Answer, bytes]:
+    from lrbench.catalogue.methods import canonical, load_method
+
+    try:
+        reset_process(request.seed)
+        if request.settings is not None:
+            return Answer(key=key, status="ok", names=canonical(request.source, request.settings)), b""
+        method: Method = load_method(request.source)
+        say(Started(key=key, hyperparameters=settings_of(method)))
+        view = unpack_view(request, body).to(request.device)
+        body.clear()
+        facts, tensors = pack_dictionary(fit(method, view, request.seed, request.threads)[0])
+        return Answer(key=key, status="ok", dictionary=facts), tensors
+    except NotApplicable as why:
+        return Answer(key=key, status="skipped", reason=one_line(str(why))), b""
+    except BaseException as error:
+        reason, trace = describe(error)
+        return Answer(key=key, status="failed", reason=reason, traceback=trace), b""
+
+
+def _preload() -> None:
+    import lrbench.catalogue.methods
+    import lrbench.sdl
+    import lrbench.twins  # noqa: F401
+
+
+def _silence() -> None:
+    """Leave the terminal to the run."""
+    with open(os.devnull, "r+b", buffering=0) as null:
+        for descriptor in (0, 1, 2):
+            os.dup2(null.fileno(), descriptor)
+
+
+def _end_descendants() -> None:
+    import psutil
+
+    while children := psutil.Process().children(recursive=True):
+        for process in children:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)

@@ -1,0 +1,158 @@
+"""What crosses the boundary: a request with the view, and back a start, then one answer with the dictionary. JSON and safetensors only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lrbench.boundary.wire import Breach
+from lrbench.record import JsonScalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lrbench.dictionary import Dictionary
+    from lrbench.view import TrainView
+
+SITE, ANCHOR, START, STATE = "site.", "anchor.", "start.", "activation."
+WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
+SMALL = 1 << 26  # bytes that every answer may have, so that one of a wrong size is told what is wrong with it
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DictionaryFacts(_Message):
+    """What is known of a dictionary beside its tensors."""
+
+    activation: str
+    pair: str
+
+
+class Request(_Message):
+    """Fit this method on the view that follows, or, with ``settings``, say how its addresses are spelled."""
+
+    source: str
+    settings: str | None = None
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    pair: str = ""
+    view_seed: int = 0
+    budget: dict[str, int] = {}
+    start: DictionaryFacts | None = None
+
+
+class Started(_Message):
+    """The method is loaded and begins to fit; these are its hyper-parameters."""
+
+    kind: Literal["started"] = "started"
+    key: str
+    hyperparameters: dict[str, JsonScalar | list[JsonScalar]]
+
+
+class Answer(_Message):
+    """What came of it. ``names`` answers a request for settings; a dictionary's tensors follow the message."""
+
+    kind: Literal["answer"] = "answer"
+    key: str
+    status: Literal["ok", "failed", "skipped"]
+    reason: str | None = None
+    traceback: str | None = None
+    dictionary: DictionaryFacts | None = None
+    names: list[str] | None = None
+
+
+def parsed(header: dict[str, Any]) -> Started | Answer:
+    """Return a message from the other side, or raise `Breach`."""
+    try:
+        return (Started if header.get("kind") == "started" else Answer).model_validate(header, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "message"
+        raise Breach(f"it sent a message that is none: {where}: {first['msg']}") from error
+
+
+def pack_view(view: TrainView, **facts: Any) -> tuple[Request, bytes]:
+    """Return a request and the tensors of a view; ``facts`` are the other fields of `Request`."""
+    tensors = {f"{SITE}{place}": site for place, site in enumerate(view.sites)}
+    tensors |= {f"{ANCHOR}{place}": rows for place, rows in enumerate(view.anchor_sites)}
+    start = None
+    if view.start is not None:
+        start, weights = _facts_and_tensors(view.start)
+        tensors |= {f"{START}{name}": tensor for name, tensor in weights.items()}
+    request = Request(pair=view.pair, view_seed=view.seed, budget=asdict(view.budget), start=start, **facts)
+    return request, _as_bytes(tensors)
+
+
+def unpack_view(request: Request, body: bytearray) -> TrainView:
+    """Return the view that `pack_view` packed, on the CPU."""
+    from lrbench.view import Budget, TrainView
+
+    tensors = _as_tensors(body)
+    sites = tuple(tensors[f"{SITE}{place}"] for place in range(sum(name.startswith(SITE) for name in tensors)))
+    anchors = tuple(tensors[f"{ANCHOR}{place}"] for place in range(len(sites)))
+    weights = {name.removeprefix(START): tensor for name, tensor in tensors.items() if name.startswith(START)}
+    start = None if request.start is None else _built(request.start, weights)
+    return TrainView(sites, anchors, Budget(**request.budget), request.view_seed, request.pair, start)
+
+
+def pack_dictionary(dictionary: Dictionary) -> tuple[DictionaryFacts, bytes]:
+    """Return a dictionary as its facts and the bytes of its tensors."""
+    facts, tensors = _facts_and_tensors(dictionary)
+    return facts, _as_bytes(tensors)
+
+
+def unpack_dictionary(facts: DictionaryFacts, body: bytearray) -> Dictionary:
+    """Return the dictionary of an answer, on the CPU.
+
+    Raises
+    ------
+    LrbenchError
+        For parts that do not fit, or an activation that is not of `lrbench.activation`.
+    Breach
+        For bytes that are no tensors.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        tensors = _as_tensors(body)
+        return _built(facts, tensors)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise Breach(f"it sent no readable dictionary ({type(error).__name__}: {error})") from error
+
+
+def largest_answer(view: TrainView) -> int:
+    """Return how many bytes the dictionary of an answer may have: twice what float64 needs for the budget, and never little."""
+    latents, width = view.budget.n_latents, view.d_in + view.d_out
+    return max(SMALL, 2 * 8 * (latents * (width + 4) + width))
+
+
+def _facts_and_tensors(dictionary: Dictionary) -> tuple[DictionaryFacts, dict[str, Tensor]]:
+    tensors = dict(zip(WEIGHTS, dictionary.weights, strict=True))
+    tensors |= {f"{STATE}{name}": value for name, value in dictionary.activation.state().items()}
+    return DictionaryFacts(activation=dictionary.activation.name, pair=dictionary.pair), tensors
+
+
+def _built(facts: DictionaryFacts, tensors: dict[str, Tensor]) -> Dictionary:
+    from lrbench.activation import from_state
+    from lrbench.dictionary import Dictionary
+
+    state = {name.removeprefix(STATE): tensor for name, tensor in tensors.items() if name.startswith(STATE)}
+    w_enc, b_enc, w_dec, b_dec = (tensors[name] for name in WEIGHTS)
+    return Dictionary(w_enc, b_enc, w_dec, b_dec, from_state(facts.activation, state), facts.pair)
+
+
+def _as_bytes(tensors: dict[str, Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
+
+
+def _as_tensors(body: bytearray) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return load(bytes(body))

@@ -1,0 +1,19 @@
+"""What a process that may run foreign code is started with: modules from where they are installed, and no secrets."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+SALT = "LRBENCH_SALT"
+
+
+def safe_path() -> list[str]:
+    """Return where this process finds modules, without the working folder: a ``random.py`` that lies there is not Python's."""
+    here = os.path.realpath(os.getcwd())
+    return [place for place in sys.path if place and os.path.realpath(place) != here]
+
+
+def safe_environment() -> dict[str, str]:
+    """Return the environment without the salt."""
+    return {name: value for name, value in os.environ.items() if name != SALT}

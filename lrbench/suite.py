@@ -1,0 +1,115 @@
+"""Suites: the scales at which a task is asked, and what a task may spend at a scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lrbench.errors import UnknownName
+from lrbench.structure import WorldSpec
+
+ANCHOR_SHARE = 0.1  # the paper anchors 100 of 1000 features
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a family's level asks for at a scale: a law of the world and what may be spent on it.
+
+    Parameters
+    ----------
+    world
+        The law.
+    n_latents, n_distinct, n_samples, batch_size, n_evaluation
+        See `Scale`.
+    start
+        The trap that training starts from, or its control, as the family's own `Start` knows it; None in ordinary tasks.
+    """
+
+    world: WorldSpec
+    n_latents: int
+    n_distinct: int
+    n_samples: int
+    batch_size: int
+    n_evaluation: int
+    start: str | None = None
+
+    @property
+    def n_anchors(self) -> int:
+        """Number of known features k, at least 1."""
+        return max(1, round(ANCHOR_SHARE * self.world.n_features))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """The size at which a suite asks its questions.
+
+    Parameters
+    ----------
+    dim
+        Dimension of every site.
+    rate
+        Probability 1-S that a feature is active, where a family does not say otherwise.
+    n_latents, n_distinct, n_samples, batch_size
+        Width of the dictionary, distinct training samples (the paper's N), samples that training may look at, batch size.
+    n_evaluation
+        Held-out samples that scores are computed on.
+    n_sites
+        Number of sites m.
+    """
+
+    dim: int
+    rate: float
+    n_latents: int
+    n_distinct: int
+    n_samples: int
+    batch_size: int
+    n_evaluation: int
+    n_sites: int = 2
+
+    def task(self, n_features: int | None = None, **law: Any) -> TaskSpec:
+        """Return the task with 1.3 features per dimension, as in the paper's default, or as many as asked for.
+
+        Parameters
+        ----------
+        n_features
+            Number of features n.
+        law
+            Fields of `WorldSpec` that differ from the scale's.
+        """
+        n = round(1.3 * self.dim) if n_features is None else n_features
+        world = WorldSpec(**{"n_features": n, "dims": (self.dim,) * self.n_sites, "rate": self.rate, **law})
+        budget = {
+            name: getattr(self, name) for name in ("n_latents", "n_distinct", "n_samples", "batch_size", "n_evaluation")
+        }
+        return TaskSpec(world, **budget)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named scale with its number of seeds."""
+
+    name: str
+    summary: str
+    scale: Scale
+    seeds: int
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("smoke", "one toy world per family, in seconds: does it run?", seeds=1, scale=Scale(
+            dim=32, rate=0.05, n_latents=64, n_distinct=4096, n_samples=64 * 150, batch_size=64, n_evaluation=2048)),
+        Suite("quick", "small worlds on a laptop, in minutes", seeds=3, scale=Scale(
+            dim=96, rate=0.02, n_latents=256, n_distinct=65_536, n_samples=256 * 600, batch_size=256, n_evaluation=8192)),
+        Suite("standard", "the paper's scale: n about 1000, d = 768, 16,000 latents", seeds=3, scale=Scale(
+            dim=768, rate=0.01, n_latents=16_000, n_distinct=100_000, n_samples=2_560_000, batch_size=1024,
+            n_evaluation=16_384)),
+    )
+}  # fmt: skip
+
+
+def get_suite(name: str) -> Suite:
+    """Return a suite by name, or raise `UnknownName`."""
+    if name not in SUITES:
+        raise UnknownName("suite", name, SUITES)
+    return SUITES[name]
