@@ -322,7 +322,7 @@ def hold_against(baseline: Store, record: Record) -> None:
         changes = {change.metric: change for change in (*found.having("worse"), *every.having("worse"))}
         lines = [
             f"{name} is worse by {abs(change.effect):.3f}: {change.base:.3f} in the baseline, now {change.head:.3f}"
-            f" (tolerance {change.tolerance:g})"
+            f" (tolerance {change.tolerance:g}, noise up to {change.limit:.3f})"
             for name, change in changes.items()
         ]
         pytest.fail("\n".join(lines), pytrace=False)
@@ -330,6 +330,9 @@ def hold_against(baseline: Store, record: Record) -> None:
         return  # it says itself why
     if base is None:
         pytest.skip(f"not compared: {baseline.folder} has no readable record of this cell")
+    if found.verdict == "cannot tell":
+        doubts = [f"{c.metric} {c.effect:+.3f}, noise up to {c.limit:.3f}" for c in found.having("cannot tell")]
+        pytest.skip(f"cannot tell: {'; '.join(doubts)}: run more seeds and use `lrbench compare`")
     if found.verdict != "no regression":
         pytest.skip(": ".join([found.verdict, *(f"{note.kind}: {note.reason}" for note in found.notes if note.reason)]))
 
