@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,13 +28,14 @@ PAGE = ROOT / "docs" / "compare.md"
 BEGIN, END = "<!-- written by benchmarks/compare_simulation.py -->\n", "<!-- end -->\n"
 LEVEL, DEVIATION = 0.9, 0.02  # of every score under normal noise
 HIGH = 0.5  # headline of a cell from which on it has something to lose
+WORKERS = 2
 Law = str  # "none", "training" or "normal"
 LAWS: dict[Law, str] = {
     "none": "none: same source, same machine",
     "training": "measured: trainings differ",
     "normal": f"normal, sd {DEVIATION} per cell",
 }
-Noise = dict[str, dict[str, Scores]]  # method → sort → metric → task → scores
+Noise = dict[str, Scores]  # method → metric → task → scores of trainings on one world
 Values = list[dict[str, float]]  # one dict of scores per seed
 
 
@@ -53,7 +55,8 @@ CASES = ("nothing", *(f"drop in {name}" for name in DEFAULT_METRICS), "one cell 
 
 def load_noise() -> Noise:
     """Return what `lrbench study noise` measured, from its committed records."""
-    return noise_of(read_packed(find_study("noise").packed("quick")))
+    found = noise_of(read_packed(find_study("noise").packed("quick")))
+    return {method: {name: dict(tasks) for name, tasks in sorts["training"].items()} for method, sorts in found.items()}
 
 
 def verdicts(
@@ -73,11 +76,11 @@ def verdicts(
     rng = random.Random(f"{shape} {law} {case} {metrics}")
     kinds = {info.name: info.kind for info in method_catalogue()}
     ranked = sorted(method for method in noise if kinds[method] != "reference")
-    tasks = sorted(noise[ranked[0]]["training"]["f1"])
+    tasks = sorted(noise[ranked[0]]["f1"])
     blank = {(method, task): _record(method, kinds[method], task) for method in noise for task in tasks}
     cells = [(method, task) for method in ranked for task in tasks]
     if "collapses" in case:
-        cells = [(method, task) for method, task in cells if min(noise[method]["training"]["headline"][task]) >= HIGH]
+        cells = [(method, task) for method, task in cells if min(noise[method]["headline"][task]) >= HIGH]
     found: Counter[Verdict] = Counter()
     for _ in range(pairs):
         victim, target = rng.choice(cells)
@@ -87,9 +90,7 @@ def verdicts(
         head: list[Record] = []
         for method in [victim, *rng.sample(others, shape.methods - 1)]:
             for task in on:
-                old, new = _draw(
-                    {name: noise[method]["training"][name][task] for name in metrics}, law, shape.seeds, rng
-                )
+                old, new = _draw({name: noise[method][name][task] for name in metrics}, law, shape.seeds, rng)
                 if method == victim:
                     _spoil(new, case, alone=task == target)
                 for side, values in ((base, old), (head, new)):
@@ -147,12 +148,17 @@ def _record(method: str, kind: str, task: str) -> Record:
 def report(noise: Noise, pairs: int) -> str:
     """Return the table of ``docs/compare.md``."""
     heads = ["methods × tasks × seeds", "noise", *(case.replace("nothing", "nothing worse") for case in CASES)]
-    lines = [f"{pairs} pairs of runs per entry: red / cannot tell / green, in %.", ""]
+    lines = [f"{pairs} pairs of runs per entry, in %: red / cannot tell / green.", ""]
     lines += ["| " + " | ".join(heads) + " |", "|:--|:--|" + "--:|" * len(CASES)]
-    for shape in SHAPES:
-        for law, words in LAWS.items():
-            entries = [_entry(verdicts(noise, shape, law, case, pairs), pairs) for case in CASES]
-            lines.append(f"| {' × '.join(map(str, shape))} | {words} | " + " | ".join(entries) + " |")
+    with ProcessPoolExecutor(max_workers=WORKERS) as pool:
+        rows = {
+            (shape, law): [pool.submit(verdicts, noise, shape, law, case, pairs) for case in CASES]
+            for shape in SHAPES
+            for law in LAWS
+        }
+        for (shape, law), found in rows.items():
+            entries = [_entry(future.result(), pairs) for future in found]
+            lines.append(f"| {' × '.join(map(str, shape))} | {LAWS[law]} | " + " | ".join(entries) + " |")
             print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"
 
@@ -165,7 +171,7 @@ def _entry(found: Counter[Verdict], pairs: int) -> str:
 def main() -> None:
     """Simulate and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--pairs", type=int, default=400)
     table = report(load_noise(), parser.parse_args().pairs)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]

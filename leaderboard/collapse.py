@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median, stdev
+from statistics import fmean, median
 
 from lrbench.metric_table import METRICS
 from lrbench.record import Record
@@ -54,7 +55,7 @@ def _of_method(pairs: Sequence[tuple[Record, Record]], name: str) -> Iterator[Co
     by_task: dict[str, list[float]] = defaultdict(list)
     for record, before, _ in cells:
         by_task[record.task].append(before)
-    spreads = {task: stdev(values) if len(values) > 1 else 0.0 for task, values in by_task.items()}
+    spreads = {task: _deviation(values) for task, values in by_task.items()}
     usual = median(spreads.values())
     gain = max(better * (after - before) for _, before, after in cells)
     least = max(LEAST * metric.tolerance, GAINS * gain)
@@ -63,3 +64,9 @@ def _of_method(pairs: Sequence[tuple[Record, Record]], name: str) -> Iterator[Co
         limit = max(least, SPREADS * max(usual, spreads[record.task], assumed))
         if better * (before - after) > limit:
             yield Collapse(record.suite, record.id, record.method, name, before, after, limit)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """The standard deviation, 0 of a single value; `statistics.stdev` takes ten times as long."""
+    mean = fmean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))

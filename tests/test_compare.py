@@ -357,7 +357,7 @@ def test_reports_say_the_same(tmp_path: Path) -> None:
     assert "12 cells compared, of 12 in base (before) and 12 in head (after), on headline, f1" in text
     assert "2 of 4 scores within their tolerance" in text
     page = as_markdown(comparison, *sides)
-    assert page.startswith("### ❌ lrbench: regression\n\n1 of 4 scores got worse\n")
+    assert page.startswith("### ❌ lrbench: regression\n\n1 of 4 scores got worse; compared 12 of 12 cells of base\n")
     assert "| m | headline (quick) | 0.800 | 0.742 | -0.058 | 0.02 |" in re.sub(r" {2,}", " ", page)
     assert page.index("**Worse**") < page.index("<details><summary>Better (1)</summary>")
     data = json.loads(as_json(comparison, *sides))
