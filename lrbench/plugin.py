@@ -322,7 +322,7 @@ def hold_against(baseline: Store, record: Record) -> None:
         changes = {change.metric: change for change in (*found.having("worse"), *every.having("worse"))}
         lines = [
             f"{name} is worse by {abs(change.effect):.3f}: {change.base:.3f} in the baseline, now {change.head:.3f}"
-            f" (tolerance {change.tolerance:g}, noise up to {change.limit:.3f})"
+            f" (tolerance {change.tolerance:g})"
             for name, change in changes.items()
         ]
         pytest.fail("\n".join(lines), pytrace=False)

@@ -34,7 +34,7 @@ SMALL = [(1, 1, 1), (27, 1, 1), (5, 1, 3), (5, 3, 2), (5, 8, 1), (1, 1, 8)]
 @pytest.mark.parametrize("law", ["training", "normal"])
 @pytest.mark.parametrize("shape", SMALL)
 def test_noise_is_red_in_at_most_one_of_twenty(simulation: ModuleType, shape: tuple[int, int, int], law: str) -> None:
-    pairs = 60 if shape[0] == 27 else 200
+    pairs = 40 if shape[0] == 27 else 100
     found = simulation.verdicts(simulation.load_noise(), simulation.Shape(*shape), law, "nothing", pairs)
     assert found["regression"] <= 0.05 * pairs
     assert set(found) <= {"regression", "no regression", "cannot tell"}
@@ -44,18 +44,18 @@ def test_noise_is_red_in_at_most_one_of_twenty(simulation: ModuleType, shape: tu
 @pytest.mark.parametrize("case", ["one cell collapses", "one seed collapses"])
 def test_a_collapse_is_red(simulation: ModuleType, shape: tuple[int, int, int], case: str) -> None:
     for law in simulation.LAWS:
-        found = simulation.verdicts(simulation.load_noise(), simulation.Shape(*shape), law, case, 20)
-        assert found["regression"] == 20, law
+        found = simulation.verdicts(simulation.load_noise(), simulation.Shape(*shape), law, case, 10)
+        assert found["regression"] == 10, law
 
 
 @pytest.mark.parametrize("name", DEFAULT_METRICS)
-@pytest.mark.parametrize("shape", [(5, 3, 2), (5, 8, 1), (5, 8, 3)])
+@pytest.mark.parametrize("shape", [(5, 3, 2), (5, 8, 1)])
 def test_a_drop_of_three_tolerances_is_red_in_19_of_20(
     simulation: ModuleType, shape: tuple[int, int, int], name: str
 ) -> None:
     for law in simulation.LAWS:
-        found = simulation.verdicts(simulation.load_noise(), simulation.Shape(*shape), law, f"drop in {name}", 60)
-        assert found["regression"] >= 57, law
+        found = simulation.verdicts(simulation.load_noise(), simulation.Shape(*shape), law, f"drop in {name}", 40)
+        assert found["regression"] >= 38, law
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (27, 1, 1), (5, 1, 3)])
