@@ -1,21 +1,23 @@
-"""How often `lrbench compare` calls a regression when there is none, and when there is one.
+"""How often `lrbench compare` calls a regression when there is none, and when there is one, for every shape of a run.
 
     python benchmarks/compare_simulation.py [--pairs N]
 
-Pairs of runs of the quick suite are made from the noise that `lrbench study noise` measured, and go through the comparison as records. The table goes into ``docs/compare.md``; ``tests/test_compare_command.py`` runs the same simulation.
+Pairs of runs go through the comparison as records. Their noise is the one that `lrbench study noise` measured, or a normal law. The table
+goes into ``docs/compare.md``; ``tests/test_compare_simulation.py`` runs a small form of the same simulation.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lrbench.catalogue.methods import method_catalogue
 from lrbench.catalogue.studies import find_study
-from lrbench.leaderboard.compare import DEFAULT_METRICS, compare
+from lrbench.leaderboard.compare import DEFAULT_METRICS, DROP, Verdict, compare
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
 from lrbench.store import read_packed
@@ -24,133 +26,152 @@ from lrbench.studies.noise import Scores, noise_of
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "compare.md"
 BEGIN, END = "<!-- written by benchmarks/compare_simulation.py -->\n", "<!-- end -->\n"
-DROP = 3  # tolerances
-Noise = dict[str, dict[str, Scores]]  # method → sort → metric → task → scores
-SORTS = ("training", "seeds")
+LEVEL, DEVIATION = 0.9, 0.02  # of every score under normal noise
+HIGH = 0.5  # headline of a cell from which on it has something to lose
+WORKERS = 2
+Law = str  # "none", "training" or "normal"
+LAWS: dict[Law, str] = {
+    "none": "none: same source, same machine",
+    "training": "measured: trainings differ",
+    "normal": f"normal, sd {DEVIATION} per cell",
+}
+Noise = dict[str, Scores]  # method → metric → task → scores of trainings on one world
+Values = list[dict[str, float]]  # one dict of scores per seed
+
+
+class Shape(NamedTuple):
+    """How much a run measures."""
+
+    methods: int
+    tasks: int
+    seeds: int
+
+
+SHAPES = tuple(
+    Shape(*sizes) for sizes in ((1, 1, 1), (27, 1, 1), (5, 1, 3), (5, 3, 2), (5, 8, 1), (27, 8, 2), (27, 8, 3))
+)
+CASES = ("nothing", *(f"drop in {name}" for name in DEFAULT_METRICS), "one cell collapses", "one seed collapses")
 
 
 def load_noise() -> Noise:
     """Return what `lrbench study noise` measured, from its committed records."""
-    return noise_of(read_packed(find_study("noise").packed("quick")))
+    found = noise_of(read_packed(find_study("noise").packed("quick")))
+    return {method: {name: dict(tasks) for name, tasks in sorts["training"].items()} for method, sorts in found.items()}
 
 
-def shares(
-    noise: Noise, sort: str, pairs: int, metrics: tuple[str, ...], drop_in: str = "", tasks: int = 0
-) -> tuple[float, float]:
-    """Return the share of pairs of runs that are a regression, and of those that are or in which a task stands out.
+def verdicts(
+    noise: Noise, shape: Shape, law: Law, case: str, pairs: int, metrics: tuple[str, ...] = DEFAULT_METRICS
+) -> Counter[Verdict]:
+    """Return how often each verdict was given on pairs of runs.
 
     Parameters
     ----------
-    sort
-        Which noise: ``"training"`` draws from the trainings that were measured, each at most once in a pair of runs;
-        ``"seeds"`` draws from a normal law with the standard deviation over seeds, cell by cell.
-    drop_in
-        A metric in which one method, drawn anew in each pair, is worse by three tolerances in head; none by default.
-    tasks
-        In how many of its tasks it is worse; 0 for all.
+    law
+        ``"training"`` takes each seed's two scores from two of the four trainings that were measured on one world, for methods and
+        tasks drawn anew in each pair of runs; ``"normal"`` draws all scores; with ``"none"`` the two runs are equal.
+    case
+        One of `CASES`. A drop is one of `DROP` tolerances on every task of one method, drawn anew. A cell that collapses loses
+        all of its scores; a seed that collapses does so on every task of its method.
     """
-    rng = random.Random(f"{sort} {metrics} {drop_in} {tasks}")
+    rng = random.Random(f"{shape} {law} {case} {metrics}")
     kinds = {info.name: info.kind for info in method_catalogue()}
-    blank = {
-        method: {task: _records(method, kinds[method], task) for task in noise[method][sort][metrics[0]]}
-        for method in noise
-    }
     ranked = sorted(method for method in noise if kinds[method] != "reference")
-    red = noticed = 0
+    tasks = sorted(noise[ranked[0]]["f1"])
+    blank = {(method, task): _record(method, kinds[method], task) for method in noise for task in tasks}
+    cells = [(method, task) for method in ranked for task in tasks]
+    if "collapses" in case:
+        cells = [(method, task) for method, task in cells if min(noise[method]["headline"][task]) >= HIGH]
+    found: Counter[Verdict] = Counter()
     for _ in range(pairs):
+        victim, target = rng.choice(cells)
+        others = sorted(noise.keys() - {victim}) if shape.methods == len(noise) else [m for m in ranked if m != victim]
+        on = [target, *rng.sample([task for task in tasks if task != target], shape.tasks - 1)]
         base: list[Record] = []
         head: list[Record] = []
-        victim = rng.choice(ranked) if drop_in else ""
-        for method in noise:
-            names = sorted(blank[method])
-            hit = set(rng.sample(names, tasks) if tasks else names) if method == victim else set()
-            scores = _draw(noise[method][sort], sort, metrics, names, rng)
-            for task, (old, new) in zip(names, scores, strict=True):
-                for seed in (0, 1):
-                    if task in hit:
-                        new[seed][drop_in] += _worse(drop_in)
-                    base.append(blank[method][task][seed].model_copy(update={"scores": old[seed]}))
-                    head.append(blank[method][task][seed].model_copy(update={"scores": new[seed]}))
-        comparison = compare(base, head, metrics)
-        red += comparison.verdict == "regression"
-        noticed += comparison.verdict == "regression" or any(change.worst_stands_out for change in comparison.changes)
-    return red / pairs, noticed / pairs
+        for method in [victim, *rng.sample(others, shape.methods - 1)]:
+            for task in on:
+                old, new = _draw({name: noise[method][name][task] for name in metrics}, law, shape.seeds, rng)
+                if method == victim:
+                    _spoil(new, case, alone=task == target)
+                for side, values in ((base, old), (head, new)):
+                    record = blank[method, task]
+                    side += [record.model_copy(update={"seed": i, "scores": value}) for i, value in enumerate(values)]
+        found[compare(base, head, metrics).verdict] += 1
+    return found
 
 
-def _worse(metric: str) -> float:
-    loss = DROP * METRICS[metric].tolerance
-    return -loss if METRICS[metric].direction == "higher" else loss
+def _draw(known: dict[str, list[float]], law: Law, seeds: int, rng: random.Random) -> tuple[Values, Values]:
+    """Return the scores of base and of head, a dict for each seed."""
+    old: Values = []
+    new: Values = []
+    for _ in range(seeds):
+        if law == "normal":
+            a, b = ({name: rng.gauss(LEVEL, DEVIATION) for name in known} for _ in range(2))
+        else:
+            i, j = rng.sample(range(min(map(len, known.values()))), 2)
+            a, b = ({name: values[pick] for name, values in known.items()} for pick in (i, i if law == "none" else j))
+        old.append(a)
+        new.append(b)
+    return old, new
 
 
-def _draw(
-    scores: dict[str, dict[str, list[float]]], sort: str, metrics: tuple[str, ...], tasks: list[str], rng: random.Random
-) -> Iterator[tuple[list[dict[str, float]], list[dict[str, float]]]]:
-    """Yield for every task the scores of base and of head, a dict for each of two seeds."""
-    picks = rng.sample(range(4), 4)  # one draw for all tasks and metrics, so that what they share stays shared
-    for task in tasks:
-        columns = {}
-        for name in metrics:
-            known = scores[name][task]
-            if sort == "training":
-                columns[name] = [known[i] for i in picks]
-            else:
-                mean = sum(known) / len(known)
-                deviation = (sum((value - mean) ** 2 for value in known) / (len(known) - 1)) ** 0.5
-                columns[name] = [rng.gauss(mean, deviation) for _ in range(4)]
-        runs = [{name: column[i] for name, column in columns.items()} for i in range(4)]
-        yield runs[:2], runs[2:]
+def _spoil(values: Values, case: str, alone: bool) -> None:
+    """Make head's scores on a task worse, in place; ``alone`` is the task that is hit if only one is."""
+    if case.startswith("drop in "):
+        name = case.removeprefix("drop in ")
+        loss = DROP * METRICS[name].tolerance
+        for value in values:
+            value[name] += -loss if METRICS[name].direction == "higher" else loss
+    elif case == "one seed collapses" or (case == "one cell collapses" and alone):
+        values[-1].update(dict.fromkeys(values[-1], 0.0))
 
 
-def _records(method: str, kind: str, task: str) -> list[Record]:
+def _record(method: str, kind: str, task: str) -> Record:
     where: dict[str, Any] = {"lrbench": "0", "python": "3", "platform": "p", "packages": {}}
-    return [
-        Record(
-            task=task,
-            family=task.split("/")[0],
-            suite="quick",
-            seed=seed,
-            task_hash=task,
-            world_hash=f"{task} {seed}",
-            method=method,
-            pair="autoencoder",
-            kind=kind,
-            source_hash="s",
-            status="ok",
-            provenance=Provenance(**where, commit=None, dirty=None, device="cpu"),
-            timing=Timing(seconds=1.0, finished="2025-01-01T00:00:00+00:00"),
-        )
-        for seed in (0, 1)
-    ]
+    return Record(
+        task=task,
+        family=task.split("/")[0],
+        suite="quick",
+        seed=0,
+        task_hash=task,
+        world_hash=task,
+        method=method,
+        pair="autoencoder",
+        kind=kind,
+        source_hash="s",
+        status="ok",
+        provenance=Provenance(**where, commit=None, dirty=None, device="cpu"),
+        timing=Timing(seconds=1.0, finished="2025-01-01T00:00:00+00:00"),
+    )
 
 
 def report(noise: Noise, pairs: int) -> str:
     """Return the table of ``docs/compare.md``."""
-    fvu = ("fvu",)
-    cases = [
-        ("nothing", DEFAULT_METRICS, "", 0),
-        ("nothing", fvu, "", 0),
-        *((f"{name}, three tolerances, every task", DEFAULT_METRICS, name, 0) for name in DEFAULT_METRICS),
-        ("fvu, three tolerances, every task", fvu, "fvu", 0),
-        *((f"{name}, three tolerances, one task", DEFAULT_METRICS, name, 1) for name in DEFAULT_METRICS),
-    ]
-    lines = [
-        f"{pairs} pairs of runs per line and noise: {len(noise)} methods, {len(next(iter(noise.values()))['seeds']['f1'])} tasks,"
-        " 2 seeds. Red: a regression. Noticed: red, or a task stands out.",
-        "",
-        "| worse in head, in one method | compared | trainings differ: red | noticed | trainings and worlds differ: red | noticed |",
-        "|:--|:--|--:|--:|--:|--:|",
-    ]
-    for what, metrics, drop_in, tasks in cases:
-        found = [share for sort in SORTS for share in shares(noise, sort, pairs, metrics, drop_in, tasks)]
-        lines.append(f"| {what} | {', '.join(metrics)} | " + " | ".join(f"{share:.1%}" for share in found) + " |")
-        print(lines[-1], flush=True)
+    heads = ["methods × tasks × seeds", "noise", *(case.replace("nothing", "nothing worse") for case in CASES)]
+    lines = [f"{pairs} pairs of runs per entry, in %: red / cannot tell / green.", ""]
+    lines += ["| " + " | ".join(heads) + " |", "|:--|:--|" + "--:|" * len(CASES)]
+    with ProcessPoolExecutor(max_workers=WORKERS) as pool:
+        rows = {
+            (shape, law): [pool.submit(verdicts, noise, shape, law, case, pairs) for case in CASES]
+            for shape in SHAPES
+            for law in LAWS
+        }
+        for (shape, law), found in rows.items():
+            entries = [_entry(future.result(), pairs) for future in found]
+            lines.append(f"| {' × '.join(map(str, shape))} | {LAWS[law]} | " + " | ".join(entries) + " |")
+            print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"
+
+
+def _entry(found: Counter[Verdict], pairs: int) -> str:
+    shares = [found[name] / pairs for name in ("regression", "cannot tell", "no regression")]
+    return " / ".join(f"{100 * share:.1f}" for share in shares)
 
 
 def main() -> None:
     """Simulate and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--pairs", type=int, default=400)
     table = report(load_noise(), parser.parse_args().pairs)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]

@@ -2,58 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from lrbench.errors import LrbenchError
 from lrbench.metric_table import METRICS
 from lrbench.record import Record
 
-from .paired import Paired, holm, paired_test
+from .collapse import Collapse, collapses
+from .compare_cells import LOST, Cells, Note, Pair, nothing_shared, pair_cells
+from .noise import assumed_difference
+from .paired import Paired, paired
 
 DEFAULT_METRICS = ("headline", "f1")  # finds the directions, detects the features: the two scores against the truth
 ALPHA = 0.05  # the chance of any false alarm in a whole comparison
+DROP = 3.0  # tolerances: a true loss of this much has to be found, or the comparison says that it cannot tell
 FAR = 2.0  # tolerances that one task has to lose to be pointed out
 SLACK = 1e-9  # an effect of just the tolerance is none, whatever its last bit says
+NAMED = 3  # cells named in one line
 
-Verdict = Literal["no regression", "regression", "not comparable", "nothing measured"]
-EXIT_CODES: dict[Verdict, int] = {"no regression": 0, "regression": 1, "not comparable": 3, "nothing measured": 4}
-Outcome = Literal["worse", "better", "moved", "unclear", "unchanged"]
-Kind = Literal[
-    "now fails",
-    "fails on both sides",
-    "now skipped",
-    "skipped on both sides",
-    "skipped, failed before",
-    "now measured",
-    "changed world",
-    "only in base",
-    "only in head",
-    "value on one side",
-    "no value",
-    "changed source",
-    "changed hyper-parameters",
-]
-LOST: dict[
-    Kind, tuple[str, str]
-] = {  # regressions, whatever the other cells score; how to say it of one cell, and of many
-    "now fails": ("fails that did not", "fail that did not"),
-    "now skipped": ("is skipped that had a score", "are skipped that had a score"),
+Verdict = Literal["no regression", "regression", "not comparable", "cannot tell", "nothing measured"]
+EXIT_CODES: dict[Verdict, int] = {
+    "no regression": 0,
+    "regression": 1,
+    "not comparable": 3,
+    "cannot tell": 3,
+    "nothing measured": 4,
 }
-INCOMPARABLE: tuple[Kind, ...] = (
-    *LOST,
-    "fails on both sides",
-    "skipped on both sides",
-    "skipped, failed before",
-    "now measured",
-    "changed world",
-    "no value",
-)
-Cell = tuple[str, str, str, int]  # suite, task, method, seed
-Pair = tuple[Record, Record]  # base, head
+Outcome = Literal["worse", "better", "moved", "cannot tell", "unclear", "unchanged"]
+Key = tuple[str, str, str]  # suite, method, metric
 
 
 @dataclass(frozen=True)
@@ -68,16 +48,18 @@ class Change:
         head − base, in the metric's unit.
     tolerance
         The metric's: an effect up to this is none.
+    limit
+        An effect beyond this is one: the tolerance, or what noise alone may do where that is more.
     tasks, pairs
         Number of tasks, and of (task, seed) pairs.
+    seeds_needed
+        Seeds per task from which on a true loss of `DROP` tolerances is found with a chance of 95%.
     worst_task, worst_effect, worst_stands_out
         The task with the greatest loss, or the least gain; head − base there; and whether that is a loss of more than
-        `FAR` tolerances that a rough test does not put down to seeds. It never makes a run red.
-    p
-        Holm-adjusted one-sided p-value in the effect's direction; None where the seeds are too few to test, and the
-        outcome rests on the tolerance alone.
+        `FAR` tolerances, and more than noise does to any one task. It never makes a run red.
     outcome
-        ``"unclear"`` is beyond the tolerance, but no more than seeds do to one another; ``"moved"`` is a reference's
+        Beyond the tolerance and not the limit, an effect is ``"cannot tell"`` if it is a loss and the seeds are fewer than
+        needed, else ``"unclear"``: no more than seeds do to one another. ``"moved"`` is a reference's
         change for better or worse: it tells of the scale, not of a method.
     """
 
@@ -88,23 +70,14 @@ class Change:
     head: float
     effect: float
     tolerance: float
+    limit: float
     tasks: int
     pairs: int
+    seeds_needed: int
     worst_task: str
     worst_effect: float
     worst_stands_out: bool
-    p: float | None
     outcome: Outcome
-
-
-@dataclass(frozen=True)
-class Note:
-    """Cells of one method that are not compared, or are but call for a word; ``reason`` is one line or empty."""
-
-    kind: Kind
-    method: str
-    reason: str
-    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -121,8 +94,12 @@ class Comparison:
         Number of records on each side, and of pairs that were measured on both.
     changes
         One per suite, method and metric that was measured on both sides.
+    collapsed
+        Cells that lost far more than noise does. They are regressions.
     notes
         Everything else. Those of a kind in `LOST` are regressions.
+    missing
+        Cells that have a value in base that head does not have. They are regressions if all are required.
     """
 
     verdict: Verdict
@@ -132,11 +109,13 @@ class Comparison:
     head_cells: int
     compared_cells: int
     changes: tuple[Change, ...]
+    collapsed: tuple[Collapse, ...]
     notes: tuple[Note, ...]
+    missing: tuple[str, ...]
 
     @property
     def exit_code(self) -> int:
-        """0 no regression, 1 regression, 3 not comparable, 4 nothing measured."""
+        """0 no regression, 1 regression, 3 not comparable or cannot tell, 4 nothing measured."""
         return EXIT_CODES[self.verdict]
 
     def having(self, outcome: Outcome) -> list[Change]:
@@ -145,13 +124,15 @@ class Comparison:
         return sorted(found, key=lambda change: -abs(change.effect) / change.tolerance)
 
 
-def compare(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[str] = ()) -> Comparison:
+def compare(
+    base: Sequence[Record], head: Sequence[Record], metrics: Sequence[str] = (), require_all: bool = False
+) -> Comparison:
     """Compare two sets of records.
 
-    Cells pair on suite, task, task hash, method and seed. A method is worse on a metric when the mean effect over its
-    tasks exceeds the metric's tolerance and a paired test over seeds agrees, corrected for the number of tests (too few
-    seeds to test: the tolerance decides); when it fails on a cell where it did not; and when it is skipped on one that it had
-    a score of. So one record on each side has a verdict too, and it is the one that pytest gives with a baseline.
+    Cells pair on suite, task, task hash, method and seed. It is a regression when the mean effect over a method's tasks
+    exceeds the metric's tolerance and all that noise may do; when a cell collapses; when a method fails on a cell where it did not;
+    and when it is skipped on one that it had a score of. A loss beyond the tolerance that so few seeds cannot tell from noise
+    is neither a regression nor none. One record on each side has a verdict too, and it is the one that pytest gives with a baseline.
 
     Parameters
     ----------
@@ -159,6 +140,8 @@ def compare(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[st
         At most one record per cell on each side, as `lrbench.store.Store.read` returns them.
     metrics
         Names from `METRICS` that have a better direction; `DEFAULT_METRICS` when empty.
+    require_all
+        Whether a cell that has a value in base, and not in head or not on the same task, is a regression.
 
     Raises
     ------
@@ -173,35 +156,21 @@ def compare(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[st
     ('no regression', 0)
     """
     names = _checked(metrics)
-    old, new = _by_cell(base), _by_cell(head)
-    notes: dict[tuple[Kind, str, str], list[str]] = defaultdict(list)
-    measured: list[Pair] = []
-    for cell in sorted(old.keys() | new.keys()):
-        record = new[cell] if cell in new else old[cell]
-        if cell in old and cell in new:
-            remarks = _remarks(old[cell], new[cell], names)
-            if not any(kind in INCOMPARABLE for kind, _ in remarks):
-                measured.append((old[cell], new[cell]))
-        else:
-            why = "" if record.status == "ok" else f"{record.status}: {record.reason}"
-            remarks = [("only in head" if cell in new else "only in base", why)]
-        for kind, reason in remarks:
-            notes[kind, record.method, reason].append(record.id)
-    listed = tuple(
-        Note(kind=kind, method=method, reason=reason, cells=tuple(cells))
-        for (kind, method, reason), cells in sorted(notes.items())
-    )
-    changes = _changes(measured, names)
-    verdict, why = _verdict(old, new, metrics=names, measured=measured, changes=changes, notes=listed)
+    cells = pair_cells(base, head, names)
+    changes = _changes(cells.pairs, names)
+    collapsed = collapses([(a, b) for a, b in cells.pairs if a.kind != "reference"], names)
+    verdict, why = _verdict(cells, names, changes, collapsed, require_all=require_all)
     return Comparison(
         verdict=verdict,
         why=why,
         metrics=names,
-        base_cells=len(old),
-        head_cells=len(new),
-        compared_cells=len(measured),
+        base_cells=len(cells.base),
+        head_cells=len(cells.head),
+        compared_cells=len(cells.pairs),
         changes=changes,
-        notes=listed,
+        collapsed=collapsed,
+        notes=cells.notes,
+        missing=cells.missing,
     )
 
 
@@ -215,153 +184,131 @@ def _checked(metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(metrics)) or DEFAULT_METRICS
 
 
-def _by_cell(records: Sequence[Record]) -> dict[Cell, Record]:
-    return {(record.suite, record.task, record.method, record.seed): record for record in records}
-
-
-def _remarks(a: Record, b: Record, metrics: Sequence[str]) -> list[tuple[Kind, str]]:
-    """What has to be known about the base's and the head's record of a cell: why they do not compare, or what else."""
-    if a.task_hash != b.task_hash:
-        failed = "" if b.status == "ok" else f"; now {b.status}: {b.reason}"
-        return [("changed world", f"the task {b.task} asks something else now{failed}")]
-    if b.status == "failed":
-        return [("fails on both sides" if a.status == "failed" else "now fails", str(b.reason))]
-    if b.status == "skipped":
-        kinds: dict[str, Kind] = {"ok": "now skipped", "skipped": "skipped on both sides"}
-        return [(kinds.get(a.status, "skipped, failed before"), str(b.reason))]
-    if a.status != "ok":
-        return [("now measured", f"before, {a.status}: {a.reason}")]
-    remarks: list[tuple[Kind, str]] = []
-    if a.source_hash != b.source_hash:
-        remarks.append(("changed source", ""))
-    if a.hyperparameters != b.hyperparameters:
-        names = sorted(a.hyperparameters.keys() | b.hyperparameters.keys())
-        values = [(name, a.hyperparameters.get(name), b.hyperparameters.get(name)) for name in names]
-        remarks.append(("changed hyper-parameters", ", ".join(f"{name} {x} → {y}" for name, x, y in values if x != y)))
-    known = [(name, a.scores.get(name) is not None, b.scores.get(name) is not None) for name in metrics]
-    for name, in_base, in_head in known:
-        if in_base != in_head:
-            remarks.append(("value on one side", f"{name} has a value in {'base' if in_base else 'head'} only"))
-    if not any(in_base and in_head for _, in_base, in_head in known):
-        remarks.append(("no value", f"{', '.join(metrics)}: none on both sides"))
-    return remarks
+def _better(metric: str) -> int:
+    return 1 if METRICS[metric].direction == "higher" else -1
 
 
 def _changes(pairs: Sequence[Pair], metrics: Sequence[str]) -> tuple[Change, ...]:
-    """Every suite × method × metric, tested; the tests count together."""
-    groups: dict[tuple[str, str, str], dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    references = {b.method for _, b in pairs if b.kind == "reference"}
+    """Every suite × method × metric, weighed; those that moved at all share the chance of a false alarm."""
+    groups: dict[Key, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    references = {a.method for a, _ in pairs if a.kind == "reference"}  # base says so, not head
+    noise: dict[Key, dict[str, float]] = defaultdict(dict)
     for a, b in pairs:
         for name in metrics:
             before, after = a.scores.get(name), b.scores.get(name)
             if before is not None and after is not None:
-                groups[b.suite, b.method, name][b.task].append((before, after))
-    tests = {
-        key: paired_test({task: [after - before for before, after in values] for task, values in tasks.items()})
+                groups[a.suite, a.method, name][a.task].append((before, after))
+                noise[a.suite, a.method, name][a.task] = assumed_difference(a.method, a.family, name)
+    weighed = {
+        key: paired(
+            {task: [_better(key[2]) * (after - before) for before, after in values] for task, values in tasks.items()},
+            assumed=noise[key],
+        )
         for key, tasks in groups.items()
     }
-    below, above = (_adjusted(tests, side) for side in ("p_below", "p_above"))
-    level = ALPHA / max(1, sum(len(test.p_task) for test in tests.values()))
+    moved = [
+        sum(any(before != after for before, after in values) for values in tasks.values())
+        for key, tasks in groups.items()
+        if key[1] not in references
+    ]
+    alpha, alpha_task = ALPHA / max(1, sum(map(bool, moved))), ALPHA / max(1, sum(moved))
     return tuple(
-        _change(
-            key,
-            groups[key],
-            test,
-            p=(below if test.effect < 0 else above).get(key),
-            level=level,
-            reference=key[1] in references,
-        )
-        for key, test in tests.items()
+        _change(key, groups[key], found, alpha=alpha, alpha_task=alpha_task, reference=key[1] in references)
+        for key, found in weighed.items()
     )
-
-
-def _adjusted(tests: Mapping[tuple[str, str, str], Paired], side: str) -> dict[tuple[str, str, str], float]:
-    raw = {key: getattr(test, side) for key, test in tests.items() if getattr(test, side) is not None}
-    return dict(zip(raw, holm(list(raw.values())), strict=True))
 
 
 def _change(
-    key: tuple[str, str, str],
+    key: Key,
     tasks: Mapping[str, Sequence[tuple[float, float]]],
-    test: Paired,
+    found: Paired,
     *,
-    p: float | None,
-    level: float,
+    alpha: float,
+    alpha_task: float,
     reference: bool,
 ) -> Change:
-    metric = METRICS[key[2]]
-    better = 1 if metric.direction == "higher" else -1
-    base, head = (
-        math.fsum(math.fsum(pair[side] for pair in values) / len(values) for values in tasks.values()) / len(tasks)
-        for side in (0, 1)
-    )
-    if abs(test.effect) <= metric.tolerance + SLACK:
+    tolerance, better = METRICS[key[2]].tolerance, _better(key[2])
+    base, head = (fmean(fmean(pair[side] for pair in values) for values in tasks.values()) for side in (0, 1))
+    limit = max(tolerance + SLACK, found.limit(alpha))
+    needed = found.seeds_for(DROP * tolerance, alpha)
+    if abs(found.effect) <= tolerance + SLACK:
         outcome: Outcome = "unchanged"
-    elif p is not None and p > ALPHA:
+    elif abs(found.effect) > limit:
+        outcome = "moved" if reference else "better" if found.effect > 0 else "worse"
+    elif found.effect > 0 or reference or needed <= min(found.seeds.values()):
         outcome = "unclear"
-    elif reference:
-        outcome = "moved"
     else:
-        outcome = "better" if better * test.effect > 0 else "worse"
-    worst = min(test.by_task, key=lambda task: better * test.by_task[task])
-    far = -better * test.by_task[worst] > FAR * metric.tolerance + SLACK
+        outcome = "cannot tell"
+    worst = min(found.by_task, key=lambda task: found.by_task[task])
+    far = max(FAR * tolerance + SLACK, found.limit(alpha_task, worst))
     return Change(
         *key,
         base=base,
         head=head,
-        effect=test.effect,
-        tolerance=metric.tolerance,
+        effect=better * found.effect,
+        tolerance=tolerance,
+        limit=limit,
         tasks=len(tasks),
-        pairs=test.pairs,
+        pairs=found.pairs,
+        seeds_needed=needed,
         worst_task=worst,
-        worst_effect=test.by_task[worst],
-        worst_stands_out=far and test.p_task.get(worst, 1.0) <= level,
-        p=p,
+        worst_effect=better * found.by_task[worst],
+        worst_stands_out=found.by_task[worst] < -far,
         outcome=outcome,
     )
 
 
 def _verdict(
-    old: Mapping[Cell, Record],
-    new: Mapping[Cell, Record],
-    *,
+    cells: Cells,
     metrics: Sequence[str],
-    measured: Sequence[Pair],
     changes: Sequence[Change],
-    notes: Sequence[Note],
+    collapsed: Sequence[Collapse],
+    *,
+    require_all: bool,
 ) -> tuple[Verdict, str]:
     """A regression first, then whether head measured anything, then whether base holds something to hold it against."""
-    worse = [change for change in changes if change.outcome == "worse"]
-    parts = [f"{len(worse)} of {len(changes)} scores got worse"] if worse else []
-    for kind, (one, many) in LOST.items():
-        lost = [note for note in notes if note.kind == kind]
-        if lost:
-            cells = sum(len(note.cells) for note in lost)
-            count = f"1 cell {one}" if cells == 1 else f"{cells} cells {many}"
-            parts.append(f"{count}, of {', '.join(sorted({note.method for note in lost}))}")
-    if parts:
-        return "regression", "; ".join(parts)
+    compared = f"compared {len(cells.pairs)} of {len(cells.base)} cells of base"
+    if parts := _regressions(cells, changes, collapsed, require_all=require_all):
+        return "regression", "; ".join([*parts, compared])
     of = ", ".join(metrics)
-    measures = (record for record in new.values() if record.status == "ok")
+    measures = (record for record in cells.head.values() if record.status == "ok")
     if not any(record.scores.get(name) is not None for record in measures for name in metrics):
-        statuses = Counter(record.status for record in new.values())
+        statuses = Counter(record.status for record in cells.head.values())
         holds = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "no record"
         return "nothing measured", f"head holds no value of {of} ({holds})"
-    if not old:
+    if not cells.base:
         return "not comparable", "base holds no record"
-    if not measured:
-        return "not comparable", _nothing_shared(old, new, of)
-    return "no regression", f"none of {len(changes)} scores got worse"
+    if not cells.pairs:
+        return "not comparable", nothing_shared(cells, of)
+    if unsure := [change for change in changes if change.outcome == "cannot tell"]:
+        seeds = max(change.seeds_needed for change in unsure)
+        return "cannot tell", (
+            f"{len(unsure)} of {len(changes)} scores lost more than the tolerance, which may be noise; "
+            f"run both sides with `--seeds {seeds}`; {compared}"
+        )
+    return "no regression", f"none of {len(changes)} scores got worse; {compared}"
 
 
-def _nothing_shared(old: Mapping[Cell, Record], new: Mapping[Cell, Record], metrics: str) -> str:
-    """Why no cell of head has a counterpart in base."""
-    names = ("suite", "task", "method", "seed")
-    for i, name in enumerate(names):
-        ours, theirs = ({cell[: i + 1] for cell in side} for side in (old, new))
-        if not ours & theirs:
-            left, right = (", ".join(sorted({str(cell[i]) for cell in side})) for side in (ours, theirs))
-            return f"no {name} is shared: base holds {left}; head holds {right}"
-    if all(old[cell].task_hash != new[cell].task_hash for cell in old.keys() & new.keys()):
-        return "every task that both sides hold asks something else now (its hash differs)"
-    return f"no cell has a value of {metrics} on both sides"
+def _regressions(
+    cells: Cells, changes: Sequence[Change], collapsed: Sequence[Collapse], *, require_all: bool
+) -> list[str]:
+    """What makes head worse than base, in words."""
+    worse = sum(change.outcome == "worse" for change in changes)
+    parts = [f"{worse} of {len(changes)} scores got worse"] if worse else []
+    if collapsed:
+        ids = list(dict.fromkeys((found.suite, found.cell) for found in collapsed))
+        count = "1 cell" if len(ids) == 1 else f"{len(ids)} cells"
+        parts.append(f"{count} collapsed, of {', '.join(sorted({found.method for found in collapsed}))}")
+    for kind, (one, many) in LOST.items():
+        lost = [note for note in cells.notes if note.kind == kind]
+        if lost:
+            total = sum(len(note.cells) for note in lost)
+            count = f"1 cell {one}" if total == 1 else f"{total} cells {many}"
+            parts.append(f"{count}, of {', '.join(sorted({note.method for note in lost}))}")
+    if require_all and cells.missing:
+        more = len(cells.missing) - NAMED
+        named = ", ".join(cells.missing[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        parts.append(
+            f"--require-all: {len(cells.missing)} of {cells.had_value} cells with a value in base lack it: {named}"
+        )
+    return parts

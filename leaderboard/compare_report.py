@@ -11,21 +11,26 @@ from textwrap import indent
 from lrbench.pages import terminal
 from lrbench.pages.markdown import number, table
 
-from .compare import ALPHA, Change, Comparison, Kind, Outcome
+from .collapse import Collapse
+from .compare import DROP, Change, Comparison, Outcome
+from .compare_cells import Kind
 from .compare_source import Side
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 NAMES_SHOWN = 3
-SIGNS = {"no regression": "✅", "regression": "❌", "not comparable": "⚠️", "nothing measured": "⚠️"}
+SIGNS = {"no regression": "✅", "regression": "❌", "not comparable": "⚠️", "cannot tell": "⚠️", "nothing measured": "⚠️"}
 CHANGES: dict[Outcome, str] = {
     "worse": "Worse",
+    "cannot tell": "Beyond the tolerance, and too few seeds to tell it from noise",
     "better": "Better",
     "moved": "A reference moved, and with it the scale (not counted)",
     "unclear": "Beyond the tolerance, but no more than seeds differ (not counted)",
 }
 LOST_TITLES: dict[Kind, str] = {"now fails": "Fails where it did not", "now skipped": "Skipped where it had a score"}
-STILL_COMPARED: tuple[Kind, ...] = ("changed source", "changed hyper-parameters", "value on one side")
-HEADER = ("method", "score", "base", "head", "change", "tolerance", "p", "pairs", "worst task")
+STILL_COMPARED: tuple[Kind, ...] = ("changed source", "changed hyper-parameters", "changed kind", "value on one side")
+HEADER = ("method", "score", "base", "head", "change", "tolerance", "limit", "pairs", "worst task")
+COLLAPSED_HEADER = ("cell", "score", "base", "head", "change", "limit")
+FILES_HEADER = ("file", "why")
 NOTE_HEADER = ("what", "cells", "methods", "why", "for instance")
 
 
@@ -53,7 +58,11 @@ def as_markdown(comparison: Comparison, base: Side, head: Side) -> str:
     extent = "\n".join(f"* {line}" for line in _extent(comparison, base, head))
     parts = [f"### {SIGNS[comparison.verdict]} lrbench: {comparison.verdict}\n\n{comparison.why}\n\n{extent}\n"]
     for section in _sections(comparison, base, head):
-        body = table(section.header, section.rows, left=2 if section.header == HEADER else len(section.header))
+        body = table(
+            section.header,
+            section.rows,
+            left=len(section.header) if section.header in (NOTE_HEADER, FILES_HEADER) else 2,
+        )
         if section.urgent:
             parts.append(f"**{section.title}**\n\n{body}")
         else:
@@ -81,8 +90,11 @@ def _extent(comparison: Comparison, base: Side, head: Side) -> list[str]:
     lines += [side.missing for side in (base, head) if side.missing]
     if within := len(comparison.having("unchanged")):
         lines.append(f"{within} of {len(comparison.changes)} scores within their tolerance")
-    if untested := sum(change.p is None for change in comparison.changes):
-        lines.append(f"{untested} scores have too few seeds for a test: their tolerance alone decides (p: untested)")
+    if weak := [c.seeds_needed for c in comparison.changes if c.seeds_needed * c.tasks > c.pairs]:
+        lines.append(
+            f"{len(weak)} of {len(comparison.changes)} scores have too few seeds to find every loss of {DROP:g} tolerances:"
+            f" that takes `--seeds {max(weak)}`"
+        )
     return lines
 
 
@@ -97,14 +109,19 @@ def _sections(comparison: Comparison, base: Side, head: Side) -> list[Section]:
         Section(title, NOTE_HEADER, [row for kind, row in notes if kind == lost], urgent=True)
         for lost, title in LOST_TITLES.items()
     ]
+    found.append(Section("Collapsed", COLLAPSED_HEADER, list(map(_collapse_row, comparison.collapsed)), urgent=True))
     within = [change for change in comparison.having("unchanged") if change.worst_stands_out]
     for outcome, title in CHANGES.items():
-        found.append(Section(title, HEADER, list(map(_row, comparison.having(outcome))), urgent=outcome == "worse"))
+        found.append(
+            Section(
+                title, HEADER, list(map(_row, comparison.having(outcome))), urgent=outcome in ("worse", "cannot tell")
+            )
+        )
     found += [
         Section("One task stands out, the mean does not (not counted)", HEADER, list(map(_row, within))),
         Section("Not compared", NOTE_HEADER, left_out),
         Section("Compared, but good to know", NOTE_HEADER, compared),
-        Section("Files set aside", ("file", "why"), files),
+        Section("Files set aside", FILES_HEADER, files),
     ]
     return [section for section in found if section.rows]
 
@@ -117,7 +134,7 @@ def _row(change: Change) -> list[str]:
         number(change.head),
         _signed(change.effect),
         f"{change.tolerance:g}",
-        _p(change.p),
+        number(change.limit),
         f"{change.pairs} on {change.tasks} tasks",
         f"{change.worst_task} {_signed(change.worst_effect)}",
     ]
@@ -127,10 +144,9 @@ def _signed(effect: float) -> str:
     return f"{'+' if effect > 0 else ''}{number(effect)}"
 
 
-def _p(p: float | None) -> str:
-    if p is None:
-        return "untested"
-    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p <= ALPHA else f"{p:.2f}"
+def _collapse_row(cell: Collapse) -> list[str]:
+    row = [number(cell.base), number(cell.head), _signed(cell.head - cell.base), number(cell.limit)]
+    return [cell.cell, f"{cell.metric} ({cell.suite})", *row]
 
 
 def _notes(comparison: Comparison) -> list[tuple[Kind, list[str]]]:

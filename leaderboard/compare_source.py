@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lrbench.errors import LrbenchError
@@ -13,6 +13,7 @@ from lrbench.record import Record
 from lrbench.store import Store
 
 DEFAULT_FOLDER = "results"
+LINKS = {b"120000": "symbolic link", b"160000": "submodule"}  # by their mode in a git tree
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def read_side(name: str) -> Side:
     NotThere
         When there is neither such a folder nor such a revision.
     LrbenchError
-        When the name is a file.
+        When the name is a file, or the revision holds a path that leads out of its folder.
     """
     if Path(name).exists():
         return _from_folder(name, Path(name))
@@ -74,8 +75,9 @@ def read_side(name: str) -> Side:
     except _GitRefusesError:
         raise NotThere(f"the git revision {revision} holds no folder {path}: name another {revision}:FOLDER") from None
     with tempfile.TemporaryDirectory() as folder:
-        _write_files(listing, Path(folder))
-        return _from_folder(name, Path(folder))
+        links = _write_files(name, listing, Path(folder))
+        side = _from_folder(name, Path(folder))
+        return replace(side, set_aside=(*side.set_aside, *links))
 
 
 def read_base(name: str) -> Side:
@@ -94,22 +96,36 @@ def _from_folder(name: str, folder: Path) -> Side:
     return Side(name, tuple(records), aside)
 
 
-def _write_files(listing: bytes, folder: Path) -> None:
-    """Write the JSON files of a ``git ls-tree -r -z`` as they were committed, without touching any working tree."""
-    files = []
+def _write_files(name: str, listing: bytes, folder: Path) -> list[tuple[str, str]]:
+    """Write the JSON files of a ``git ls-tree -r -z`` as they were committed, without touching any working tree.
+
+    Returns the links and submodules among them, which are not followed. A path that leads out of the folder is refused: git writes
+    no such tree, but reads one.
+    """
+    files, aside = [], []
     for entry in listing.split(b"\0")[:-1]:
-        facts, _, name = entry.partition(b"\t")
+        facts, _, raw = entry.partition(b"\t")
         mode, _, blob = facts.split(b" ")
-        if mode.startswith(b"100") and name.endswith(b".json"):  # no links, no submodules
-            files.append((blob, folder / os.fsdecode(name)))
+        path = os.fsdecode(raw)
+        if not {"", ".", ".."}.isdisjoint(path.split("/")) or "\\" in path:
+            raise LrbenchError(f"{name} holds an entry {path!r}, which leads out of its folder: nothing of it is read")
+        if mode in LINKS:
+            aside.append((path, f"is a {LINKS[mode]}, which is not followed"))
+        elif path.endswith(".json"):
+            files.append((blob, folder / path))
     contents = _git("cat-file", "--batch", given=b"".join(blob + b"\n" for blob, _ in files))
     at = 0
-    for _, path in files:
+    for _, file in files:
         start = contents.index(b"\n", at) + 1  # behind the header "HASH blob SIZE"
         at = start + int(contents[at:start].split(b" ")[2])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(contents[start:at])
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(contents[start:at])
+        except OSError as error:
+            where = file.relative_to(folder).as_posix()
+            raise LrbenchError(f"{name} holds an entry {where!r} that cannot be unpacked: {error.strerror}") from None
         at += 1
+    return aside
 
 
 def _git(*arguments: str, given: bytes = b"") -> bytes:

@@ -1,17 +1,21 @@
-"""The paired test behind `compare`: the seeds of a task tell the noise, the tasks are what was asked."""
+"""Paired differences of one score: their mean, and how far noise alone may throw it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, quantiles
 
-MIN_FREEDOM = 3  # with fewer degrees of freedom hardly any effect could pass the test
+POWER = 0.95  # the chance with which a drop that counts has to be found
+PRIOR = 5  # degrees of freedom that the assumed noise counts for beside the measured one
+QUARTILE = 0.6745  # the upper quartile of a normal law, in standard deviations
+ENOUGH = 4  # differences from which on an upper quartile says something
 
 
 @dataclass(frozen=True)
 class Paired:
-    """What paired differences say.
+    """Differences head − base of one score, signed so that more is better, and their noise.
 
     Attributes
     ----------
@@ -19,69 +23,70 @@ class Paired:
         Mean over tasks of the mean difference over seeds.
     by_task
         Task → mean difference over seeds.
-    pairs
-        Number of differences.
-    p_below, p_above
-        One-sided p-values against "the true effect is 0", small if it is below (above) 0; None with too few seeds.
-    p_task
-        Task → a rough one-sided p-value of its mean alone, in the direction it has; empty with too few seeds.
+    seeds
+        Task → number of differences.
+    noise
+        Task → standard deviation of one difference between two runs of the same thing, as far as it is assumed or known.
+    freedom
+        Degrees of freedom of the noise; infinite where it is the assumed one.
     """
 
     effect: float
     by_task: dict[str, float]
-    pairs: int
-    p_below: float | None
-    p_above: float | None
-    p_task: dict[str, float]
+    seeds: dict[str, int]
+    noise: dict[str, float]
+    freedom: float
+
+    @property
+    def pairs(self) -> int:
+        """Number of differences."""
+        return sum(self.seeds.values())
+
+    def limit(self, alpha: float, task: str | None = None) -> float:
+        """Return the loss that noise exceeds with a chance of ``alpha``, of the effect or of one task's mean."""
+        tasks = [*self.seeds] if task is None else [task]
+        error = math.sqrt(math.fsum(self.noise[name] ** 2 / self.seeds[name] for name in tasks)) / len(tasks)
+        return _quantile(1 - alpha, self.freedom) * error
+
+    def seeds_for(self, loss: float, alpha: float) -> int:
+        """Return how many seeds per task find a true loss with a chance of `POWER`."""
+        width = _quantile(1 - alpha, self.freedom) + _quantile(POWER, math.inf)
+        return math.ceil(math.fsum(noise**2 for noise in self.noise.values()) * (width / loss / len(self.noise)) ** 2)
 
 
-def paired_test(differences: Mapping[str, Sequence[float]]) -> Paired:
-    """Test whether the mean over tasks of paired differences is below or above zero.
+def paired(differences: Mapping[str, Sequence[float]], assumed: Mapping[str, float]) -> Paired:
+    """Weigh paired differences.
 
-    A t-test in which every task is a stratum. Its error comes from how far the seeds of one task disagree, pooled over
-    tasks, never from how far tasks disagree: an effect that hits one task only is an effect, not noise. It has one
-    degree of freedom for every seed of a task beyond the first. With one task this is the paired t-test over seeds.
+    The noise is the assumed one, unless the differences show more: from how far the seeds of one task disagree, pooled over tasks.
+    How far tasks disagree does not count: what hits one task only is an effect, not noise. With one seed per task the gains tell:
+    noise throws scores up as far as down, so their upper quartile bounds it, and a loss never hides itself.
 
     Parameters
     ----------
     differences
-        Task → differences head − base, one per seed, at least one.
+        Task → differences head − base, one per seed, at least one; signed so that more is better.
+    assumed
+        Task → standard deviation that a difference of two runs of the same thing has at least, above 0.
     """
-    from scipy.special import stdtr
-
-    means = {task: math.fsum(values) / len(values) for task, values in differences.items()}
-    effect = math.fsum(means.values()) / len(means)
-    pairs = sum(map(len, differences.values()))
-    freedom = pairs - len(means)
-    if freedom < MIN_FREEDOM:
-        return Paired(effect=effect, by_task=means, pairs=pairs, p_below=None, p_above=None, p_task={})
-
-    def p_value(distance: float, error: float) -> float:
-        """The chance of a value this far above zero; without noise there is none."""
-        return float(stdtr(freedom, -distance / error)) if error else float(distance <= 0)
-
-    squares = {task: math.fsum((v - means[task]) ** 2 for v in values) for task, values in differences.items()}
-    variance = math.fsum(squares.values()) / freedom
-    error = math.sqrt(variance * math.fsum(1 / len(v) for v in differences.values())) / len(means)
-    alone = {}
-    for task, values in differences.items():
-        own = squares[task] / (len(values) - 1) if len(values) > 1 else 0.0
-        alone[task] = p_value(abs(means[task]), math.sqrt(max(variance, own) / len(values)))
-    return Paired(
-        effect=effect,
-        by_task=means,
-        pairs=pairs,
-        p_below=p_value(-effect, error),
-        p_above=p_value(effect, error),
-        p_task=alone,
-    )
+    means = {task: fmean(values) for task, values in differences.items()}
+    seeds = {task: len(values) for task, values in differences.items()}
+    freedom = sum(seeds.values()) - len(seeds)
+    factor, counted = 1.0, math.inf
+    if freedom:
+        squares = math.fsum(
+            ((value - means[task]) / assumed[task]) ** 2 for task, values in differences.items() for value in values
+        )
+        if squares > freedom:
+            factor, counted = math.sqrt((PRIOR + squares) / (PRIOR + freedom)), PRIOR + freedom
+    elif len(means) >= ENOUGH:
+        gains = [mean / assumed[task] for task, mean in means.items()]
+        factor = max(1.0, quantiles(gains, n=4, method="inclusive")[2] / QUARTILE)
+    noise = {task: factor * assumed[task] for task in means}
+    return Paired(effect=fmean(means.values()), by_task=means, seeds=seeds, noise=noise, freedom=counted)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: the chance that a false one is below alpha is at most alpha."""
-    adjusted = [1.0] * len(p_values)
-    highest = 0.0
-    for place, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
+def _quantile(share: float, freedom: float) -> float:
+    """The quantile of Student's law, or of the normal one for infinitely many degrees of freedom."""
+    from scipy.special import ndtri, stdtrit
+
+    return float(ndtri(share) if math.isinf(freedom) else stdtrit(freedom, share))

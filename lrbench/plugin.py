@@ -332,6 +332,9 @@ def hold_against(baseline: Store, record: Record) -> None:
         return  # it says itself why
     if base is None:
         pytest.skip(f"not compared: {baseline.folder} has no readable record of this cell")
+    if found.verdict == "cannot tell":
+        doubts = [f"{c.metric} {c.effect:+.3f}, noise up to {c.limit:.3f}" for c in found.having("cannot tell")]
+        pytest.skip(f"cannot tell: {'; '.join(doubts)}: run more seeds and use `lrbench compare`")
     if found.verdict != "no regression":
         pytest.skip(": ".join([found.verdict, *(f"{note.kind}: {note.reason}" for note in found.notes if note.reason)]))
 

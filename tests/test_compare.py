@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import norm, t
 
 from lrbench.leaderboard.compare import DEFAULT_METRICS, Change, Comparison, compare
 from lrbench.leaderboard.compare_report import as_json, as_markdown, as_text
 from lrbench.leaderboard.compare_source import Side
-from lrbench.leaderboard.paired import holm, paired_test
+from lrbench.leaderboard.paired import PRIOR, paired
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
 
@@ -62,45 +62,50 @@ def notes(comparison: Comparison) -> dict[str, list[tuple[str, str, int]]]:
     return found
 
 
-# the test
+# the noise
 
 
-def test_paired_test_with_one_task_is_scipys_t_test() -> None:
-    values = [-0.03, -0.01, -0.04, 0.005, -0.02]
-    result = paired_test({"t": values})
-    assert result.effect == pytest.approx(-0.019)
-    assert result.p_below == pytest.approx(ttest_1samp(values, 0, alternative="less").pvalue)
-    assert result.p_above == pytest.approx(ttest_1samp(values, 0, alternative="greater").pvalue)
+def test_the_mean_is_over_tasks_of_the_mean_over_seeds() -> None:
+    found = paired({"a": [-0.3, -0.1], "b": [0.1]}, {"a": 1.0, "b": 1.0})
+    assert (found.effect, found.by_task, found.pairs) == (
+        pytest.approx(-0.05),
+        {"a": pytest.approx(-0.2), "b": pytest.approx(0.1)},
+        3,
+    )
+
+
+def test_the_limit_without_more_noise_than_assumed_is_the_normal_laws() -> None:
+    found = paired({"a": [-0.02, -0.01], "b": [0.0, 0.01]}, {"a": 0.03, "b": 0.04})
+    error = (0.03**2 / 2 + 0.04**2 / 2) ** 0.5 / 2
+    assert found.limit(0.01) == pytest.approx(norm.isf(0.01) * error)
+    assert found.limit(0.01, "b") == pytest.approx(norm.isf(0.01) * 0.04 / 2**0.5)
+
+
+def test_seeds_that_disagree_by_more_than_assumed_widen_the_limit() -> None:
+    found = paired({"a": [0.1, -0.1, 0.2, -0.2]}, {"a": 0.03})
+    freedom = 3 + PRIOR
+    noise = ((0.1 + PRIOR * 0.03**2) / freedom) ** 0.5
+    assert found.limit(0.01) == pytest.approx(t.isf(0.01, freedom) * noise / 2)
 
 
 def test_tasks_that_differ_are_no_noise() -> None:
-    result = paired_test({"a": [-0.30, -0.31], "b": [0.0, 0.001], "c": [0.0, 0.0], "d": [0.001, 0.0]})
-    assert result.by_task["a"] == pytest.approx(-0.305)
-    assert result.effect == pytest.approx((-0.305 + 0.0005 + 0 + 0.0005) / 4)
-    # squares 5e-5 + 5e-7 + 0 + 5e-7 over 4 degrees of freedom; error sqrt(1.275e-5 * 4 * 1/2) / 4; t = 60
-    assert result.p_below is not None
-    assert 0 < result.p_below < 1e-6
-    flat = [value for pair in ([-0.30, -0.31], [0.0, 0.001], [0.0, 0.0], [0.001, 0.0]) for value in pair]
-    assert ttest_1samp(flat, 0, alternative="less").pvalue > 0.05
+    found = paired({"a": [-0.30, -0.31], "b": [0.0, 0.001], "c": [0.0, 0.0]}, dict.fromkeys("abc", 0.03))
+    assert set(found.noise.values()) == {0.03}
+    one_seed = paired({name: [-0.9 * (name in "ab")] for name in "abcdefgh"}, dict.fromkeys("abcdefgh", 0.03))
+    assert set(one_seed.noise.values()) == {0.03}
 
 
-def test_paired_test_knows_when_it_cannot_tell() -> None:
-    assert paired_test({"a": [-0.5], "b": [-0.5], "c": [-0.5], "d": [-0.5]}).p_below is None
-    assert paired_test({"a": [-0.5, -0.4], "b": [-0.5, -0.4]}).p_below is None
-    assert paired_test({"a": [-0.5, -0.4], "b": [-0.5, -0.4], "c": [-0.5, -0.4]}).p_below is not None
+def test_with_one_seed_gains_tell_the_noise() -> None:
+    swings = [0.2, -0.2, 0.1, -0.1, 0.25, -0.3, 0.15, -0.05]
+    found = paired({str(i): [value] for i, value in enumerate(swings)}, {str(i): 0.03 for i in range(8)})
+    assert 0.1 < found.noise["0"] < 0.4
 
 
-def test_a_change_without_noise_is_certain() -> None:
-    same = paired_test({"a": [0.0, 0.0, 0.0, 0.0]})
-    assert (same.p_below, same.p_above) == (1.0, 1.0)
-    worse = paired_test({"a": [-0.25] * 4})
-    assert (worse.p_below, worse.p_above) == (0.0, 1.0)
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.5]) == [1.0, 1.0]
-    assert holm([]) == []
+def test_the_seeds_that_are_needed_find_the_loss_in_95_of_100() -> None:
+    found = paired({"a": [0.0], "b": [0.0]}, dict.fromkeys("ab", 0.03))
+    seeds = found.seeds_for(0.06, 0.001)
+    chance = [norm.sf(norm.isf(0.001) - 0.06 / (0.03 / (2 * n) ** 0.5)) for n in (seeds - 1, seeds)]
+    assert chance[0] < 0.95 <= chance[1]
 
 
 # what is compared
@@ -143,39 +148,38 @@ def test_numbers_of_a_change_by_hand() -> None:
     found = change(compare(base, head), "m", "headline")
     assert (found.base, found.head, found.effect) == pytest.approx((0.8, 2.15 / 3, 2.15 / 3 - 0.8))
     assert (found.worst_task, found.worst_effect) == ("a/x", pytest.approx(-0.25))
-    assert found.p == pytest.approx(paired_test({"a": [-0.3, -0.2], "b": [0, 0.1], "c": [-0.1, 0]}).p_below)
 
 
-def test_seeds_that_disagree_make_it_unclear() -> None:
+def test_seeds_that_disagree_are_no_regression() -> None:
     base = run()
-    swing = {0: -0.3, 1: 0.2}
+    swing = {0: -0.25, 1: 0.2}
     head = [r.model_copy(update={"scores": {"headline": 0.8 + swing[r.seed]}}) if r.method == "m" else r for r in base]
     comparison = compare(base, head, ["headline"])
     found = change(comparison, "m", "headline")
-    assert found.effect == pytest.approx(-0.05)
-    assert found.outcome == "unclear"
-    assert comparison.exit_code == 0
+    assert found.effect == pytest.approx(-0.025)
+    assert (found.outcome, comparison.exit_code) == ("cannot tell", 3)
+    assert comparison.why.startswith("1 of 2 scores lost more than the tolerance, which may be noise")
+    assert "too few seeds to tell it from noise" in as_text(comparison, Side("b", ()), Side("h", ()))
+
+
+def test_where_the_seeds_would_find_a_drop_a_smaller_one_is_green() -> None:
+    base = run(["m"], TASKS, range(6))
+    swing = (-0.095, 0.045)
+    moved = [r.model_copy(update={"scores": {"headline": 0.8 + swing[r.seed % 2]}}) for r in base]
+    comparison = compare(base, moved, ["headline"])
+    found = change(comparison, "m", "headline")
+    assert found.tolerance < -found.effect < found.limit
+    assert (found.outcome, comparison.exit_code) == ("unclear", 0)
     assert "no more than seeds differ" in as_text(comparison, Side("b", ()), Side("h", ()))
 
 
-def test_more_tests_ask_for_more_evidence() -> None:
-    base = [r.model_copy(update={"scores": {"headline": 0.8}}) for r in run()]
-    drops = {0: -0.01, 1: -0.06}
-    head = [r.model_copy(update={"scores": {"headline": 0.8 + drops[r.seed]}}) if r.method == "m" else r for r in base]
-    alone = [[r for r in side if r.method == "m"] for side in (base, head)]
-    assert change(compare(*alone), "m", "headline").p == pytest.approx(
-        change(compare(base, head), "m", "headline").p / 2
-    )
-
-
-def test_one_seed_rests_on_the_tolerance_alone_and_says_so() -> None:
-    base = run(seeds=[0])
-    comparison = compare(base, shifted(base, "headline", -0.05))
-    assert comparison.exit_code == 1
-    assert {c.p for c in comparison.changes} == {None}
-    text = as_text(comparison, Side("b", ()), Side("h", ()))
-    assert "4 scores have too few seeds for a test" in text
-    assert "untested" in text
+def test_more_scores_that_moved_ask_for_more_evidence() -> None:
+    base = run(["m", "n"], ["a/x"], [0])
+    one, two = (shifted(base, "headline", -0.01, jitter=0), shifted(base, "headline", -0.01, "n", jitter=0))
+    both = [a if a.method == "m" else b for a, b in zip(one, two, strict=True)]
+    error = 2**0.5 * 0.02
+    assert change(compare(base, one), "m", "headline").limit == pytest.approx(norm.isf(0.05) * error)
+    assert change(compare(base, both), "m", "headline").limit == pytest.approx(norm.isf(0.025) * error)
 
 
 def test_one_task_that_stands_out_is_shown_though_the_mean_is_within_the_tolerance() -> None:
@@ -189,7 +193,7 @@ def test_one_task_that_stands_out_is_shown_though_the_mean_is_within_the_toleran
     text = as_text(comparison, Side("b", ()), Side("h", ()))
     assert "One task stands out" in text
     assert "a/3 -0.100" in text
-    noisy = [r.model_copy(update={"scores": {"headline": r.scores["headline"] - 0.1 * r.seed}}) for r in head]
+    noisy = [r.model_copy(update={"scores": {"headline": r.scores["headline"] + (0.09, -0.09)[r.seed]}}) for r in head]
     assert not change(compare(base, noisy, ["headline"]), "m", "headline").worst_stands_out
     small = [r.model_copy(update={"scores": {"headline": 0.8 - drops.get(r.task, 0.0) / 3}}) for r in base]
     assert not change(compare(base, small, ["headline"]), "m", "headline").worst_stands_out
@@ -271,7 +275,7 @@ def test_a_method_that_fails_where_it_did_not_is_a_regression(before: str) -> No
     base = [*run(), record("m", "d/w", 0, before)]
     comparison = compare(base, [*run(), record("m", "d/w", 0, "failed")])
     assert comparison.exit_code == 1
-    assert comparison.why == "1 cell fails that did not, of m"
+    assert comparison.why == "1 cell fails that did not, of m; compared 12 of 13 cells of base"
     assert notes(comparison) == {"now fails": [("m", "ValueError: a | b", 1)]}
     page = as_markdown(comparison, Side("b", ()), Side("h", ()))
     assert "**Fails where it did not**" in page
@@ -282,7 +286,10 @@ def test_a_score_that_is_gone_is_a_regression() -> None:
     cells = [record("m", task, 0) for task in ("d/w", "e/v")]
     skipped = [record("m", task, 0, "skipped") for task in ("d/w", "e/v")]
     comparison = compare([*run(), *cells], [*run(), *skipped])
-    assert (comparison.exit_code, comparison.why) == (1, "2 cells are skipped that had a score, of m")
+    assert (comparison.exit_code, comparison.why) == (
+        1,
+        "2 cells are skipped that had a score, of m; compared 12 of 14 cells of base",
+    )
     assert notes(comparison) == {"now skipped": [("m", "ValueError: a | b", 2)]}
     assert "**Skipped where it had a score**" in as_markdown(comparison, Side("b", ()), Side("h", ()))
 
@@ -345,12 +352,12 @@ def test_reports_say_the_same(tmp_path: Path) -> None:
     comparison = compare(base, head)
     sides = Side("before", tuple(base)), Side("after", tuple(head))
     text = as_text(comparison, *sides)
-    assert text.splitlines()[0] == "REGRESSION: 1 of 4 scores got worse"
+    assert text.splitlines()[0] == "REGRESSION: 1 of 4 scores got worse; compared 12 of 12 cells of base"
     assert text.index("Worse") < text.index("Better")
     assert "12 cells compared, of 12 in base (before) and 12 in head (after), on headline, f1" in text
     assert "2 of 4 scores within their tolerance" in text
     page = as_markdown(comparison, *sides)
-    assert page.startswith("### ❌ lrbench: regression\n\n1 of 4 scores got worse\n")
+    assert page.startswith("### ❌ lrbench: regression\n\n1 of 4 scores got worse; compared 12 of 12 cells of base\n")
     assert "| m | headline (quick) | 0.800 | 0.742 | -0.058 | 0.02 |" in re.sub(r" {2,}", " ", page)
     assert page.index("**Worse**") < page.index("<details><summary>Better (1)</summary>")
     data = json.loads(as_json(comparison, *sides))

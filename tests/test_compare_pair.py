@@ -31,7 +31,9 @@ NONE: dict[str, Any] = {"headline": None, "f1": None}
 ONE_PAIR = [  # base, head, the task's hash is the same, head's scores, what compare says, what pytest does
     ("ok", "ok", True, {}, "no regression", "passes"),
     ("ok", "ok", True, {"headline": 0.781}, "no regression", "passes"),
+    ("ok", "ok", True, {"headline": 0.76}, "cannot tell", "skips"),
     ("ok", "ok", True, BAD, "regression", "fails"),
+    ("ok", "ok", True, {"headline": 0.0}, "regression", "fails"),
     ("ok", "ok", True, {"f1": 0.6}, "regression", "fails"),
     ("ok", "ok", True, {"fvu": 0.9}, "no regression", "passes"),
     ("ok", "ok", True, {"headline": None}, "no regression", "passes"),
@@ -69,6 +71,14 @@ def test_compare_and_pytest_agree_on_one_pair_of_records(
     except pytest.skip.Exception:
         found = "skips"
     assert found == outcome
+
+
+def test_a_cell_that_may_be_noise_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    Store(tmp_path).write(record("ok"))
+    with pytest.raises(
+        pytest.skip.Exception, match=r"^cannot tell: headline -0\.040, noise up to 0\.047: run more seeds"
+    ):
+        hold_against(Store(tmp_path), record("ok", headline=0.76))
 
 
 def test_a_reference_that_moved_fails_no_test_either(tmp_path: Path) -> None:

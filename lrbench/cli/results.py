@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -52,19 +53,34 @@ def compare_command(
     as_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all of it as JSON.")
     ] = None,
+    require_all: Annotated[
+        bool, typer.Option("--require-all", help="Exit 1 too when head lacks a value that base has.")
+    ] = False,
 ) -> None:
-    """Say what got worse. Exit 0 nothing, 1 something, 2 bad input, 3 not comparable or no base, 4 nothing measured."""
+    """Say what got worse. Exit 0 nothing, 1 something, 2 bad input, 3 not comparable or cannot tell, 4 nothing measured."""
     from lrbench.leaderboard import compare_report
     from lrbench.leaderboard.compare import compare
     from lrbench.leaderboard.compare_source import read_base, read_side
 
     new, old = read_side(head), read_base(base)
-    comparison = compare(old.records, new.records, metric or ())
+    comparison = compare(old.records, new.records, metric or (), require_all)
     for path, render in ((markdown, compare_report.as_markdown), (as_json, compare_report.as_json)):
         if path is not None:
             write_text(path, render(comparison, old, new))
-    print(compare_report.as_text(comparison, old, new))
+    print_if_read(compare_report.as_text(comparison, old, new))
     raise typer.Exit(comparison.exit_code)
+
+
+def print_if_read(text: str) -> None:
+    """Print, and go on where nobody reads to the end: the exit code is the answer, also in front of a pipe that closed."""
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+    except OSError as error:
+        print(f"cannot print the comparison: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def standings(page: str) -> str:
