@@ -198,11 +198,16 @@ class Bench:
 
     def record(self, cell: Cell) -> tuple[Record, bool]:
         """Return the record of a cell and whether it was stored already; if it was not, run the cell."""
-        from lrbench.errors import NotApplicable
+        from lrbench.errors import LrbenchError, NotApplicable
         from lrbench.running.cell import attempt
-        from lrbench.running.runner import adopted, keep
+        from lrbench.running.runner import adopted, check_salt, keep
 
         stored = self.store.find(cell.suite, cell.key)
+        if stored is not None:
+            try:
+                check_salt(stored, cell.salt, self.store)
+            except LrbenchError as other_worlds:
+                pytest.fail(str(other_worlds), pytrace=False)
         if stored is not None and cell.done_by(stored):
             return adopted(self.store, cell, stored), True
         if not self.config.option.usepdb:

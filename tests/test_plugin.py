@@ -345,3 +345,12 @@ def test_the_test_suite_of_the_clone_collects_no_task() -> None:
     assert "tests/test_record.py::" in done.stdout
     assert "tasks/" not in done.stdout
     assert "lrbench:" not in done.stdout
+
+
+def test_a_folder_holds_worlds_of_one_salt(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("my_tasks/waves.py", "--lrbench-suite", "smoke", "--lrbench-method", "steady.py")
+    project.runpytest_inprocess(*words)
+    monkeypatch.setenv("LRBENCH_SALT", "between us")
+    result = project.runpytest_inprocess(*words)
+    result.stdout.fnmatch_lines(["*holds records of public worlds, this run has salted ones*name another --out*"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED

@@ -353,14 +353,17 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _on_safe_path() -> Iterator[None]:
     """Processes started inside find modules where `safe_path` says."""
-    before, here = [*sys.path], os.getcwd()
-    sys.path[:] = safe_path()
+    before, sys.path[:] = [*sys.path], safe_path()
+    here = (
+        os.getcwd() if sys.version_info < (3, 11) else ""
+    )  # it knows no PYTHONSAFEPATH and would start in the working folder
     try:
-        if sys.version_info < (3, 11):  # it knows no PYTHONSAFEPATH and starts in the working folder
+        if here:
             os.chdir(sys.prefix)
         yield
     finally:
-        os.chdir(here)
+        if here:
+            os.chdir(here)
         sys.path[:] = before
 
 

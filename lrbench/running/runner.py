@@ -234,8 +234,8 @@ def run_cells(
         kernel.hide_memory()
     place = {"device": resolve_device(device)}
     cells = [replace(cell, provenance=cell.provenance.model_copy(update=place)) for cell in cells]
-    for cell in cells:
-        _check_salt(cell, records.get((cell.suite, cell.key)), store)
+    for record in stored if cells else ():
+        check_salt(record, cells[0].salt, store)
     todo = [cell for cell in cells if not cell.done_by(records.get((cell.suite, cell.key)))]
     if todo:
         threads = max(1, (os.cpu_count() or 1) // min(int(workers), len(todo)))  # several where cores are left over
@@ -303,11 +303,11 @@ def _may_have_gpu() -> bool:
     return sys.platform != "linux" or any(found for driver in drivers for found in Path("/dev").glob(driver))
 
 
-def _check_salt(cell: Cell, record: Record | None, store: Store) -> None:
-    """Refuse to write over a record whose worlds are of another salt."""
-    if record is not None and record.salt_hash != salt_hash(cell.salt):
+def check_salt(record: Record, salt: str, store: Store) -> None:
+    """Raise `LrbenchError` for a stored record whose worlds are of another salt: a folder holds those of one."""
+    if record.salt_hash != salt_hash(salt):
         theirs = f"salted worlds (hash {record.salt_hash})" if record.salt_hash else "public worlds"
-        ours = f"salted ones (hash {salt_hash(cell.salt)})" if cell.salt else "public ones"
+        ours = f"salted ones (hash {salt_hash(salt)})" if salt else "public ones"
         raise LrbenchError(f"{store.folder} holds records of {theirs}, this run has {ours}: name another --out")
 
 
