@@ -224,16 +224,19 @@ class _Server:
 
     def __init__(self, line: socket.socket, pid: int) -> None:
         self.line, self.pid = line, pid
+        self._said = b""
+        self._told(fit_process.READY)
 
     def ask(self, connection: socket.socket) -> int:
         """Have a fit at the other end of a connection and return its process."""
-        socket.send_fds(self.line, [b"fit"], [connection.fileno()])
+        socket.send_fds(self.line, [b"f"], [connection.fileno()])
         return self._told(fit_process.CHILD)
 
     def ended(self, seconds: float) -> int | None:
         """Return the exit status of the last fit once it has ended, after waiting for as long."""
-        ready, _, _ = select.select([self.line], [], [], seconds)
-        return kernel.as_status(self._told(fit_process.ENDED)) if ready else None
+        if not self._said and not select.select([self.line], [], [], seconds)[0]:
+            return None
+        return kernel.as_status(self._told(fit_process.ENDED))
 
     def close(self) -> None:
         """End the server."""
@@ -244,10 +247,14 @@ class _Server:
             os.waitpid(self.pid, 0)
 
     def _told(self, what: bytes) -> int:
-        said, _, number = self.line.recv(64).partition(b" ")
-        if said != what:
-            _close_server()
-            raise wire.FitFailed("the server of fit processes is gone: somebody ended it")
+        while b"\n" not in self._said:
+            chunk = self.line.recv(64)
+            if not chunk:
+                raise wire.FitFailed("the server of fit processes is gone: somebody ended it")
+            self._said += chunk
+        said, _, self._said = self._said.partition(b"\n")
+        kind, _, number = said.partition(b" ")
+        assert kind == what, said
         return int(number)
 
 
@@ -279,7 +286,7 @@ _SERVER: list[_Server] = []  # of this process, at most one
 
 def fork_server() -> None:
     """Make the server a fork of this process, which has to be a young one: with one thread, and without a world so far."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair()
     pid = os.fork()
     if not pid:
         line = theirs.detach()
@@ -288,12 +295,11 @@ def fork_server() -> None:
         fit_process.serve(line)
         os._exit(0)
     theirs.close()
-    ours.recv(64)
     _SERVER.append(_Server(ours, pid))
 
 
 def _start_server() -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
             _command(f"fit_process.serve_alone({theirs.fileno()})"),
@@ -303,20 +309,27 @@ def _start_server() -> None:
             pass_fds=[theirs.fileno()],
             env=safe_environment(),
         )
-    if ours.recv(64) != fit_process.READY:
-        said = process.communicate()[1].decode(errors="replace").splitlines()
-        raise LrbenchError(f"cannot start the process that fits foreign methods: {one_line(said[-1]) if said else ''}")
     assert process.stderr is not None
-    process.stderr.close()
+    try:
+        _SERVER.append(_Server(ours, process.pid))
+    except wire.FitFailed:
+        said = process.communicate()[1].decode(errors="replace").splitlines() or [""]
+        raise LrbenchError(f"cannot start the process that fits foreign methods: {one_line(said[-1])}") from None
+    finally:
+        process.stderr.close()
     process.returncode = 0  # `_Server.close` waits for it
     atexit.register(_close_server)
-    _SERVER.append(_Server(ours, process.pid))
 
 
 def _forked() -> _ForkedFit:
     if not _SERVER:
         _start_server()
-    return _ForkedFit(_SERVER[0])
+    try:
+        return _ForkedFit(_SERVER[0])
+    except (OSError, wire.FitFailed):  # somebody ended it: another one costs seconds, no cell
+        _close_server()
+        _start_server()
+        return _ForkedFit(_SERVER[0])
 
 
 def _close_server() -> None:

@@ -20,7 +20,7 @@ from lrbench.errors import NotApplicable, describe, one_line
 if TYPE_CHECKING:
     from lrbench.method import Method
 
-READY, CHILD, ENDED = b"ready", b"child", b"ended"
+READY, CHILD, ENDED = b"ready", b"child", b"ended"  # what the server says, with a number, a line each
 
 
 def serve_alone(control: int) -> None:
@@ -36,9 +36,9 @@ def serve(control: int) -> None:
     """
     kernel.die_with_parent()
     with socket.socket(fileno=control) as line:
-        line.send(READY)
+        line.sendall(b"%s 0\n" % READY)
         while True:
-            asked, descriptors, _, _ = socket.recv_fds(line, 16, 1)
+            asked, descriptors, _, _ = socket.recv_fds(line, 1, 1)
             if not asked:
                 return
             child = os.fork()
@@ -46,8 +46,8 @@ def serve(control: int) -> None:
                 line.close()
                 _fit_apart(descriptors[0])
             os.close(descriptors[0])
-            line.send(b"%s %d" % (CHILD, child))
-            line.send(b"%s %d" % (ENDED, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+            line.sendall(b"%s %d\n" % (CHILD, child))
+            line.sendall(b"%s %d\n" % (ENDED, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
 
 
 def _fit_apart(connection: int) -> None:
