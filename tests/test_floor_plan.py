@@ -35,7 +35,8 @@ ORDER = (
     ("twins",),
     ("record",),
     ("study",),
-    ("pages", "store"),
+    ("pages", "foreign"),
+    ("store",),
     ("catalogue",),
     ("contract",),
     ("running",),
@@ -72,9 +73,10 @@ ONLY = {
     "engine": {"errors", "jit"},
     "jit": set(),
     "theory": {"activation", "dictionary", "errors", "pairing", "scoring", "seeds", "structure", "world"},
-    "record": {"errors"},
+    "record": {"errors", "metric_table"},
     "study": set(),
-    "store": {"errors", "metric_table", "record"},
+    "foreign": {"errors", "record"},
+    "store": {"errors", "foreign", "metric_table", "record"},
     "tasks": {"errors", "structure", "task", "tasks", "theory"},
     "methods": {
         "activation",
@@ -89,7 +91,7 @@ ONLY = {
         "terms",
         "view",
     },
-    "leaderboard": {"errors", "metric_table", "pages", "record", "store"},
+    "leaderboard": {"errors", "foreign", "metric_table", "pages", "record", "store"},
     "pages": set(),
 }
 NO_TORCH = (
@@ -100,6 +102,7 @@ NO_TORCH = (
     "metric_table",
     "pairing",
     "record",
+    "foreign",
     "store",
     "structure",
     "study",
@@ -113,7 +116,7 @@ LATE = {
     "matplotlib",
     "safetensors",
 }  # not at import of what a listing needs
-LIGHT = ("__init__", "errors", "seeds", "metric_table", "pairing", "structure", "task", "record", "study", "store", "plugin",
+LIGHT = ("__init__", "errors", "seeds", "metric_table", "pairing", "structure", "task", "record", "study", "foreign", "store", "plugin",
          "contract/scaffold", *(f"{room}/{name}" for room in ("catalogue", "cli") for name in ROOMS[room]),
          *(f"running/{name}" for name in ROOMS["running"] if name != "preload"))  # fmt: skip
 PACKAGES = ("lrbench", "tasks", "methods", "leaderboard")
