@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from lrbench.store import Problem
+    from lrbench.foreign import Problem
 
 __all__ = ["Written", "write_leaderboard"]
 
@@ -22,7 +21,8 @@ class Written(NamedTuple):
 def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     """Compile the records of a folder into a markdown page; figures lie beside it in ``figures/``.
 
-    The same records give the same bytes, whatever the day, the machine or the folder's name.
+    The same records give the same bytes, whatever the day, the machine or the folder's name. What is odd in the folder is set
+    aside and named; a page or a figure replaces what was in its place, and follows no link.
 
     Parameters
     ----------
@@ -42,6 +42,7 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     """
     # pandas and matplotlib take a second to load, so nothing below is imported until a page is asked for
     from lrbench.errors import LrbenchError
+    from lrbench.foreign import replace_file
     from lrbench.store import Store
 
     from .compile import compile_boards
@@ -58,13 +59,12 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     of_studies = sum(record.study is not None for record in records)
     boards = compile_boards(records)
     if not boards:
-        asides = [f"{len(problems)} unreadable files were set aside"] if problems else []
+        asides = [f"{len(problems)} unreadable files were set aside, the first {problems[0]}"] if problems else []
         asides += [f"{of_studies} records are of studies, which stand on no leaderboard"] if of_studies else []
         why = f" ({'; '.join(asides)})" if asides else ""
         raise LrbenchError(f"no usable record in {str(folder)!r}{why}: fill it with `lrbench run --out {folder}`")
     output.parent.mkdir(parents=True, exist_ok=True)
     figures = {board.suite: save_figures(board, output.parent / "figures") for board in boards}
-    inside = [(p.path.relative_to(folder).as_posix(), p.reason.replace(f"{folder}{os.sep}", "")) for p in problems]
-    page = render(boards, inside, figures, of_studies)
-    output.write_text(page, encoding="utf-8", newline="\n")
+    page = render(boards, [problem.inside(folder) for problem in problems], figures, of_studies)
+    replace_file(output, page.encode())
     return Written(output, tuple(problems))

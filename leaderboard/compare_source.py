@@ -90,10 +90,7 @@ def read_base(name: str) -> Side:
 
 def _from_folder(name: str, folder: Path) -> Side:
     records, problems = Store(folder).read()
-    aside = tuple(
-        (problem.path.relative_to(folder).as_posix(), problem.reason.replace(f"{folder}/", "")) for problem in problems
-    )
-    return Side(name, tuple(records), aside)
+    return Side(name, tuple(records), tuple(problem.inside(folder) for problem in problems))
 
 
 def _write_files(name: str, listing: bytes, folder: Path) -> list[tuple[str, str]]:

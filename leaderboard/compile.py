@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lrbench.record import Key, Record
 
 ANCHORED = "+anchored"
+VALUES_SHOWN = 10  # of one fact about where records come from
 ABSORPTION_METRICS = ("recall_alone", "recall_with_child", "absorption")
 
 
@@ -332,9 +334,11 @@ def _provenance(records: list[Record]) -> tuple[tuple[str, str], ...]:
         facts.append(own)
     lines = []
     for name in dict.fromkeys(name for own in facts for name in own):
-        values = [own.get(name, "absent") for own in facts]
-        distinct = sorted(set(values))
-        counts = [f"{v} (×{values.count(v)})" for v in distinct] if len(distinct) > 1 else distinct
+        found = Counter(own.get(name, "absent") for own in facts)
+        distinct = sorted(found)
+        counts = [f"{v} (×{found[v]})" for v in distinct] if len(distinct) > 1 else distinct
+        if len(counts) > VALUES_SHOWN:
+            counts = [*counts[:VALUES_SHOWN], f"and {len(counts) - VALUES_SHOWN} more"]
         lines.append((name, "; ".join(counts)))
     finished = sorted(record.timing.finished for record in records)
     lines.append(("cells", f"{len(records)}, finished between {finished[0]} and {finished[-1]}"))

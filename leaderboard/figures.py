@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lrbench.errors import LrbenchError
+from lrbench.foreign import replace_file
 
 from .compile import ANCHORED, Board
 from .traps import heat
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 METHOD_COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22"]
 BASELINE_COLOURS = ["#1b9e77", "#d95f02", "#7570b3", "#e6ab02", "#a6761d", "#e7298a", "#66a61e"]
 REFERENCE_COLOUR = "#555555"
+LONGEST_LABEL = 60
 STRETCH = 0.005
 SCORE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 WIDE_RATIO = 20  # L0 values further apart than this need a logarithmic axis
@@ -29,19 +35,31 @@ def save_figures(board: Board, folder: Path) -> dict[str, str]:
     -------
     dict
         ``"recovery"``, ``"l0"`` and, where there are traps, ``"traps"`` → path of the file relative to the folder's parent, where the page lies.
+
+    Raises
+    ------
+    LrbenchError
+        When the folder is a link: what a foreign folder holds must not say where files are written.
     """
     import matplotlib.style
 
+    if folder.is_symlink():
+        raise LrbenchError(f"{folder} is a link, which is not followed: remove it, or write the page elsewhere")
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    # default style: a user's own matplotlibrc must not change the bytes; the salt makes the ids inside the SVG repeat
-    with matplotlib.style.context(["default", {"svg.hashsalt": "lrbench", "font.size": 8}]):
+    # default style: a user's own matplotlibrc must not change the bytes; the salt makes the ids inside the SVG repeat;
+    # and a name with a dollar in it is no formula
+    style = {"svg.hashsalt": "lrbench", "font.size": 8, "text.parse_math": False}
+    with matplotlib.style.context(["default", style]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter that the font lacks is drawn as a box
         drawn = {"recovery": recovery_figure, "l0": l0_figure}
         drawn |= {} if board.traps.empty else {"traps": trap_figure}
         for name, draw in drawn.items():
             file = folder / f"{board.suite}-{name}.svg"
             nothing = {"Date": None, "Creator": None}
-            draw(board).savefig(file, format="svg", bbox_inches="tight", metadata=nothing)
+            drawing = io.BytesIO()
+            draw(board).savefig(drawing, format="svg", bbox_inches="tight", metadata=nothing)
+            replace_file(file, drawing.getvalue())
             files[name] = f"{folder.name}/{file.name}"
     return files
 
@@ -57,7 +75,7 @@ def recovery_figure(board: Board) -> Figure:
         for method in board.standings["method"]:
             curve = board.curves[board.curves["method"] == method]
             if len(curve):
-                axes.plot(curve["threshold"], curve[side], label=method, linewidth=1.3, **_line(styles[method]))
+                axes.plot(curve["threshold"], curve[side], label=_label(method), linewidth=1.3, **_line(styles[method]))
         axes.axvline(0.95, color="#bbbbbb", linewidth=0.8, zorder=0)
         axes.set(title=f"{title} directions", xlabel="threshold τ on the cosine", xlim=(0, 1), ylim=(-0.02, 1.02))
         _tidy(axes)
@@ -99,7 +117,7 @@ def l0_figure(board: Board) -> Figure:
         colour = styles[str(method)]["color"]
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.45, "shrinkA": 0, "shrinkB": 3}
         axes.annotate(
-            str(method),
+            _label(str(method)),
             xy=(point["l0"], point["headline"]),
             xytext=(1.04, place),
             textcoords="axes fraction",
@@ -119,8 +137,8 @@ def trap_figure(board: Board) -> Figure:
     figure = Figure(figsize=(1.6 + 0.85 * len(columns), 1.0 + 0.2 * len(methods)), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
-    axes.set_yticks(range(len(methods)), methods, fontsize=7)
+    axes.set_xticks(range(len(columns)), list(map(_label, columns)), rotation=30, ha="right")
+    axes.set_yticks(range(len(methods)), list(map(_label, methods)), fontsize=7)
     for row, line in enumerate(values):
         for column, value in enumerate(line):
             if not math.isnan(value):
@@ -134,6 +152,12 @@ def trap_figure(board: Board) -> Figure:
     axes.spines[:].set_visible(False)
     figure.colorbar(picture, ax=axes, label="escape: share of the trapped features recovered", shrink=0.8)
     return figure
+
+
+def _label(name: str) -> str:
+    """A name that leaves room for the figure, and that a legend does not leave out for its first character."""
+    short = name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
+    return f" {short}" if short.startswith("_") else short
 
 
 def _stretched(score: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrbench.metric_table import METRICS
-from lrbench.pages.markdown import NONE, number, table, with_interval
+from lrbench.pages.markdown import NONE, code, number, table, text, with_interval
 
 from .compile import ABSORPTION_METRICS, ANCHORED, Board
 from .traps import escapes, is_control, level_of, trap_columns
@@ -19,6 +19,7 @@ REFERENCES = {"truth": "ceiling", "random": "floor"}
 SCORES = ("headline", "recovery_dec", "recovery_enc", "matched_dec", "f1", "fvu", "l0", "dead", "absorption")
 LOST = ("failed", "skipped", "missing")
 STANDINGS = (*SCORES, "seconds")
+ROWS_SHOWN = 100  # of what was left out
 DIGITS = {"l0": 2, "seconds": 1}
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 INTRO = """# Leaderboard
@@ -55,8 +56,8 @@ def render(
         parts += [_traps(board, figures[board.suite].get("traps")), _absorption(board), _anchored(board)]
         parts += [_families(board), _worlds(board), _gaps(board), _set_aside(board), _provenance(board)]
     if problems:
-        rows = [[f"`{name}`", why] for name, why in problems]
-        parts.append("## Files set aside\n\nThey are no records that can be used.\n\n" + table(["file", "why"], rows))
+        rows = [[code(name), text(why)] for name, why in problems]
+        parts.append("## Files set aside\n\nThey are no records that can be used.\n\n" + _first(["file", "why"], rows))
     if of_studies:
         parts.append(f"{_plural(of_studies, 'record')} of studies: on no leaderboard.\n")
     return "\n".join(part for part in parts if part).rstrip("\n") + "\n"
@@ -73,6 +74,12 @@ def verdict(difference: float, half: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
+def _first(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of the first rows; a folder may hold any number of what is left out."""
+    more = len(rows) - ROWS_SHOWN
+    return table(header, rows[:ROWS_SHOWN]) + (f"\nAnd {more} more.\n" if more > 0 else "")
+
+
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
@@ -83,12 +90,14 @@ def _size(board: Board) -> str:
         sizes.append(f"and {_plural(board.traps['method'].nunique(), 'method')} in traps")
     lost = [f"{sum(len(g.cells) for g in board.gaps if g.status == status)} {status}" for status in LOST]
     lines = [f"{_plural(len(board.standings), 'method')} on {', '.join(sizes)}; cells {', '.join(lost)}."]
-    lines += [f"`{name}` is the same world as `{home}` and counts once, there." for name, home in board.counted_as]
+    lines += [
+        f"{code(name)} is the same world as {code(home)} and counts once, there." for name, home in board.counted_as
+    ]
     return "\n\n".join(lines)
 
 
 def _name(row: Mapping[Any, Any], tasks: int) -> str:
-    name = f"`{row['method']}`"
+    name = code(row["method"])
     if row["kind"] == "reference":
         name = f"*{name} ({REFERENCES.get(row['method'], 'reference')})*"
     return name if row["tasks"] == tasks else f"{name} ({row['tasks']}/{tasks} tasks)"
@@ -130,12 +139,12 @@ def _headline(board: Board) -> str:
     for row in standings.to_dict("records"):
         cells = []
         for name in STANDINGS:
-            text = number(row[name], DIGITS.get(name, 3))
-            wins = text == best[name] != NONE and not math.isnan(row["rank"]) and row["tasks"] == most
-            text = with_interval(row[name], row["half"]) if name == "headline" else text
-            cells.append(f"**{text}**" if wins else text)
+            shown = number(row[name], DIGITS.get(name, 3))
+            wins = shown == best[name] != NONE and not math.isnan(row["rank"]) and row["tasks"] == most
+            shown = with_interval(row[name], row["half"]) if name == "headline" else shown
+            cells.append(f"**{shown}**" if wins else shown)
         name, twin = _name(row, len(board.tasks)), _twin(row["method"], ranks)
-        rows.append([_rank(row["rank"]), name, twin, row["pair"], *cells])
+        rows.append([_rank(row["rank"]), name, twin, text(row["pair"]), *cells])
     notes = [
         "Bold: best of its column among the ranked methods that cover the most tasks. *Italic* rows are references, not"
         " ranked. `twin`: the rank of the same method with (⚓) or without (plain) anchors.",
@@ -183,13 +192,13 @@ def _families(board: Board) -> str:
         rows = []
         for method, values in zip(scores.index, scores.to_numpy(), strict=True):
             ranked_row = kinds[method] != "reference"
-            row = [f"`{method}`" if ranked_row else f"*`{method}`*"]
+            row = [code(method) if ranked_row else f"*{code(method)}*"]
             for task, value in zip(scores.columns, values, strict=True):
-                text = lost.get((method, task), NONE) if math.isnan(value) else number(value)
-                row.append(f"**{text}**" if ranked_row and text == best[task] != NONE else text)
+                shown = lost.get((method, task), NONE) if math.isnan(value) else number(value)
+                row.append(f"**{shown}**" if ranked_row and shown == best[task] != NONE else shown)
             rows.append(row)
-        heads = [str(task).removeprefix(f"{family}/") for task in scores.columns]
-        parts.append(f"#### {family}\n\n" + table(["method", *heads], rows, left=1))
+        heads = [text(str(task).removeprefix(f"{family}/")) for task in scores.columns]
+        parts.append(f"#### {text(family)}\n\n" + table(["method", *heads], rows, left=1))
     return "\n".join(parts)
 
 
@@ -204,11 +213,11 @@ def _absorption(board: Board) -> str:
     for family, rows in board.absorption.items():
         heads = ["method", "tasks", *map(_head, ABSORPTION_METRICS)]
         lines = [
-            [f"`{row['method']}`", str(row["tasks"])]
+            [code(row["method"]), str(row["tasks"])]
             + [with_interval(row[name], row[f"{name}_half"]) for name in ABSORPTION_METRICS]
             for row in rows.to_dict("records")
         ]
-        parts.append(f"#### Absorption: {family} tasks\n\n" + table(heads, lines, left=1))
+        parts.append(f"#### Absorption: {text(family)} tasks\n\n" + table(heads, lines, left=1))
     return "\n".join(parts)
 
 
@@ -221,7 +230,7 @@ def _anchored(board: Board) -> str:
         low, high = row["difference"] - row["half"], row["difference"] + row["half"]
         span = f"{number(low)} to {number(high)}" if known else NONE
         says = verdict(row["difference"], row["half"])
-        lines.append([f"`{row['method']}`", says, number(row["difference"]), span, str(row["pairs"])])
+        lines.append([code(row["method"]), says, number(row["difference"]), span, str(row["pairs"])])
     return (
         "### Anchored minus plain\n\nDifference in score, each anchored twin against its plain method on the same task"
         " and seed, hence the same world. The 95% t-interval takes each such pair as one observation, whatever its"
@@ -239,9 +248,9 @@ def _traps(board: Board, figure: str | None) -> str:
     rows = []
     for method, own in shown.groupby("method", sort=False):
         texts = dict(zip(own["task"], map(with_interval, own["mean"], own["half"]), strict=True))
-        rows.append([f"`{method}`", *(f"*{texts[task]}*" if is_control(task) else texts[task] for task in columns)])
-    heads = [f"*{level_of(task)}*" if is_control(task) else level_of(task) for task in columns]
-    notes = [_ways_out(shown[shown["task"] == task], level_of(task)) for task in columns if not is_control(task)]
+        rows.append([code(str(method)), *(f"*{texts[task]}*" if is_control(task) else texts[task] for task in columns)])
+    heads = [f"*{text(level_of(task))}*" if is_control(task) else text(level_of(task)) for task in columns]
+    notes = [_ways_out(shown[shown["task"] == task], text(level_of(task))) for task in columns if not is_control(task)]
     alone = set(board.traps["task"]) == set(board.tasks)
     return (
         "### Traps\n\nTraining starts in a constructed minimum, and the **escape** is the share of the features trapped there that"
@@ -275,7 +284,7 @@ def _worlds(board: Board) -> str:
     def show(values: object) -> str:
         if not isinstance(values, list) or not values:
             return NONE
-        texts = [("yes" if v else "no") if isinstance(v, bool) else f"{v:.4g}" if isinstance(v, float) else str(v)
+        texts = [("yes" if v else "no") if isinstance(v, bool) else f"{v:.4g}" if isinstance(v, float) else text(str(v))
                  for v in values]  # fmt: skip
         ends = dict.fromkeys([texts[0], texts[-1]])
         return " to ".join(ends)
@@ -284,8 +293,8 @@ def _worlds(board: Board) -> str:
     heads |= {"interference": "M", "mean_l0": "mean L0", "extreme_sparsity": "1 − S ≤ 1/n"}
     recorded = [name for name in board.worlds.columns if name != "task"]
     facts = [name for name in heads if name in recorded] + [name for name in recorded if name not in heads]
-    rows = [[f"`{row['task']}`", *(show(row[name]) for name in facts)] for row in board.worlds.to_dict("records")]
-    header = ["task", *(heads.get(name, name.replace("_", " ")) for name in facts)]
+    rows = [[code(str(row["task"])), *(show(row[name]) for name in facts)] for row in board.worlds.to_dict("records")]
+    header = ["task", *(heads.get(name, text(name.replace("_", " "))) for name in facts)]
     return (
         "### Worlds\n\nOver seeds, smallest to largest. Where 1 − S ≤ 1/n does not hold, the theory's approximate loss"
         " is not bounded by anything useful.\n\n" + table(header, rows, left=1)
@@ -300,8 +309,8 @@ def _gaps(board: Board) -> str:
         seeds: dict[str, list[str]] = {}
         for task, seed in gap.cells:
             seeds.setdefault(task, []).append(str(seed))
-        where = "; ".join(f"{task} (seed {', '.join(own)})" for task, own in seeds.items())
-        rows.append([f"`{gap.method}`", gap.status, gap.reason, where])
+        where = "; ".join(f"{text(task)} (seed {', '.join(own)})" for task, own in seeds.items())
+        rows.append([code(gap.method), gap.status, text(gap.reason), where])
     return "### Cells without a score\n\n" + table(["method", "status", "reason", "cells"], rows, left=4)
 
 
@@ -309,11 +318,11 @@ def _set_aside(board: Board) -> str:
     if not board.set_aside:
         return ""
     lead = "### Records left out\n\nThey were made by another version of the task or of the method than the newest.\n\n"
-    return lead + table(["record", "why"], board.set_aside)
+    return lead + _first(["record", "why"], [[text(name), why] for name, why in board.set_aside])
 
 
 def _provenance(board: Board) -> str:
-    lines = "\n".join(f"* {name}: {text}" for name, text in board.provenance)
+    lines = "\n".join(f"* {text(name)}: {text(facts)}" for name, facts in board.provenance)
     checkout = f"git checkout {board.commit}\n" if board.commit else ""
     seeds = max(board.seeds) + 1
     return (

@@ -51,16 +51,28 @@ class UnknownName(LrbenchError):
 
 
 def describe(error: BaseException) -> tuple[str, str]:
-    """An exception as (one line that can be printed, traceback), both of bounded length and valid Unicode."""
+    """An exception as (one line that can be printed, traceback), both of bounded length; what does not print stands as its escape."""
     try:
         message = str(error)
     except BaseException:
         message = "(its message cannot be shown)"
     line = f"{type(error).__name__}: {message[: 4 * REASON_LENGTH]}".strip(": ")
     trace = "".join(traceback.format_exception(error))
-    if len(trace) > TRACEBACK_LENGTH:
-        trace = f"{trace[: TRACEBACK_LENGTH // 2 - 5]}\n...\n{trace[-TRACEBACK_LENGTH // 2 :]}"
-    return one_line(line), trace.encode("utf-8", "backslashreplace").decode("utf-8")
+    return one_line(line), printable_lines(trace)
+
+
+def printable_lines(text: str) -> str:
+    """Return a traceback of bounded length, from which the middle is missing where it is longer; what does not print is escaped."""
+    return _ends("".join(c if c in "\n\t" else _printable(c) for c in _ends(text)))
+
+
+def _ends(trace: str) -> str:
+    half = TRACEBACK_LENGTH // 2
+    return trace if len(trace) <= TRACEBACK_LENGTH else f"{trace[: half - 5]}\n...\n{trace[-half:]}"
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 def one_line(text: str, longest: int = REASON_LENGTH) -> str:
@@ -72,4 +84,4 @@ def one_line(text: str, longest: int = REASON_LENGTH) -> str:
     'two lines'
     """
     words = " ".join(text[: 4 * longest].split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)[:longest]
+    return "".join(map(_printable, words))[:longest]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 SCORE_VERSION = 1  # raise it whenever a score's definition changes: older records then stop being comparable
 RECOVERY_THRESHOLD = 0.95  # the paper's tau
+LOWEST, HIGHEST = (
+    -1000.0,
+    1e100,
+)  # what an open range ends at all the same; the mean and the square of these are numbers
+ROUNDING = 1e-3  # how far outside of its range arithmetic may leave a score
 WITH_CHILD = 0.5  # share of the samples with a child from which on a parent's latent counts as firing with it
 
 
@@ -70,3 +76,23 @@ _ROWS = (
            "features that the start of training had trapped and that have a latent of their own at its end"),
 )  # fmt: skip
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}
+
+
+def range_faults(scores: Mapping[str, float | None]) -> Iterator[str]:
+    """Say which numbers cannot be scores. One that `METRICS` lacks may be any number up to ±`HIGHEST`.
+
+    Examples
+    --------
+    >>> [*range_faults({"f1": 1.5, "fvu": 1.5})]
+    ['f1=1.5: expected 0 to 1']
+    """
+    for name, value in scores.items():
+        low, high = _RANGES.get(name, (-HIGHEST, HIGHEST))
+        if value is not None and not low - ROUNDING <= value <= high + ROUNDING:
+            yield f"{name}={value:g}: expected {low:g} to {high:g}"
+
+
+_RANGES = {
+    metric.name: (LOWEST if metric.low is None else metric.low, HIGHEST if metric.high is None else metric.high)
+    for metric in METRICS.values()
+}

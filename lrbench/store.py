@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
+import io
 import json
 import os
 import secrets
@@ -11,33 +13,40 @@ import time
 import warnings
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pydantic import ValidationError
-
-from lrbench.errors import LrbenchError
+from lrbench.errors import LrbenchError, one_line
+from lrbench.foreign import LARGEST, content_of, files_below, parsed, read_record, replace_file
+from lrbench.foreign import Problem as Problem
 from lrbench.metric_table import METRICS
-from lrbench.record import SCHEMA_VERSION, Key, Record
+from lrbench.record import Key, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SET_ASIDE = ".set-aside"
 STALE_SECONDS = 60.0
+LARGEST_PACKED = 200_000_000  # bytes of a packed file, compressed or not
+LONGEST_NAME = 200  # bytes: a file system takes 255, and what is half-written or set aside has a longer name
+AGAIN = "take the file from the repository again"
+FILES_NAMED = 5  # of those set aside, in a terminal
 _FACTS = ["task", "family", "suite", "seed", "method", "pair", "kind", "status", "reason"]
 _FACTS += ["task_hash", "world_hash", "source_hash", "task_source_hash", "hyperparameters", "study"]
 _TIMING = ["seconds", "train_seconds", "samples_per_second", "peak_memory_mb", "finished"]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A file that could not be used as a record: it stays where it is, and the reason is one line."""
+def lines_of(problems: Sequence[Problem], where: str) -> list[str]:
+    """Return a line for each of the first `FILES_NAMED` problems, and one that counts the others and says where they are named.
 
-    path: Path
-    reason: str
+    Examples
+    --------
+    >>> lines_of([Problem(Path("results/x.json"), "is a folder, not a file")], "")
+    ['set aside results/x.json: is a folder, not a file']
+    """
+    more = len(problems) - FILES_NAMED
+    return [*map(str, problems[:FILES_NAMED]), *([f"and {more} more files{where}"] if more > 0 else [])]
 
 
 class Store:
@@ -51,13 +60,15 @@ class Store:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        if self.folder.exists() and not self.folder.is_dir():
+        if os.path.exists(self.folder) and not self.folder.is_dir():
             raise LrbenchError(f"{self.folder} is a file, but results need a folder: name another one")
 
     def path(self, suite: str, key: Key) -> Path:
-        """Where the record of a cell lies: ``SUITE/TASK/METHOD.seedN.json``."""
+        """Where the record of a cell lies: ``SUITE/TASK/METHOD.seedN.json``. A long name is cut and ends in its hash."""
         task, method, seed = key
-        return self.folder.joinpath(*map(_safe, [suite, *task.split("/"), f"{method}.seed{seed}.json"]))
+        return self.folder.joinpath(
+            *map(_safe, [suite, *task.split("/")]), f"{_safe(method, whole=False)}.seed{seed}.json"
+        )
 
     def prepare(self) -> None:
         """Make the folder and prove that it can be written to, before hours of work depend on it.
@@ -79,31 +90,35 @@ class Store:
     def write(self, record: Record) -> Path:
         """Store a record; a reader sees the old file or the new one, never half of one.
 
-        A file in its place that is no readable record is renamed, never overwritten.
+        A file in its place that is no record of the cell is renamed, never overwritten.
 
         Raises
         ------
         LrbenchError
-            When the disk refuses.
+            When the disk refuses, when a folder on the way is a link, or when the record could not be read again; nothing
+            has changed then.
         """
         path = self.path(record.suite, record.key)
         try:
-            self._write(path, record)
+            text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False)
+        except (ValueError, RecursionError) as error:
+            raise LrbenchError(f"cannot write {path}: {one_line(f'{record.id} is no record: {error}')}") from None
+        unread = parsed(path, text.encode())
+        if isinstance(unread, Problem):
+            raise LrbenchError(f"cannot write {path}: it {unread.reason}")
+        for folder in path.relative_to(self.folder).parents[:-1]:
+            if (self.folder / folder).is_symlink():
+                raise LrbenchError(
+                    f"cannot write {path}: {self.folder / folder} is a link, which is not followed; remove it"
+                )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(path) and self.find(record.suite, record.key) is None:
+                os.replace(path, _free(path))
+            replace_file(path, f"{text}\n".encode())
         except OSError as error:
             raise LrbenchError(f"cannot write {path}: {error.strerror}") from error
         return path
-
-    def _write(self, path: Path, record: Record) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists() and isinstance(_read(path), Problem):
-            os.replace(path, _free(path))
-        os.replace(temporary, path)
 
     def put_aside(self, suite: str, key: Key) -> None:
         """Rename the record of a cell, so that another one can take its place and this one is not lost."""
@@ -112,35 +127,43 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove what a killed run left half-written; another run's own files are younger."""
-        for path in self.folder.rglob(".*.json.*.tmp"):
-            with contextlib.suppress(FileNotFoundError):  # that other run has just put it in its place
-                if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink()
+        for path in files_below(self.folder, ".tmp"):
+            if isinstance(path, Path) and path.match(".*.json.*.tmp"):
+                with contextlib.suppress(FileNotFoundError):  # that other run has just put it in its place
+                    if time.time() - path.lstat().st_mtime > STALE_SECONDS:
+                        path.unlink()
 
     def read(self) -> tuple[list[Record], list[Problem]]:
-        """All records, sorted by suite, task, method and seed, and the files that could not be used."""
-        found: dict[tuple[str, Key], tuple[Path, Record]] = {}
+        """All records, sorted by suite, task, method and seed, and the files that could not be used.
+
+        Whatever lies in the folder, this ends and raises nothing. Pipes and devices are not opened, links to folders are not
+        followed, and a file of more than `LARGEST` bytes or `MOST_COMMAS` entries is not parsed.
+        """
+        found: dict[tuple[str, Key], list[tuple[Path, Record]]] = {}
         problems = []
-        for path in sorted(self.folder.rglob("*.json")):
-            result = _read(path)
+        for file in files_below(self.folder, ".json"):
+            if isinstance(file, Problem):
+                problems.append(file)
+                continue
+            result = read_record(file)
             if isinstance(result, Problem):
                 problems.append(result)
-                continue
-            cell = (result.suite, result.key)
-            home = self.path(*cell)
-            if cell in found and path != home:
-                problems.append(Problem(path, f"a second record of the cell in {found[cell][0]}"))
-                continue
-            if cell in found:
-                problems.append(Problem(found[cell][0], f"a second record of the cell in {path}"))
-            found[cell] = (path, result)
-        return [found[cell][1] for cell in sorted(found)], sorted(problems, key=lambda problem: problem.path)
+            else:
+                found.setdefault((result.suite, result.key), []).append((file, result))
+        records = []
+        for cell in sorted(found):
+            own = found[cell]
+            if len(own) > 1:  # the one in its place counts
+                own.sort(key=lambda pair: (pair[0] != self.path(pair[1].suite, pair[1].key), pair[0]))
+            first, *others = own
+            records.append(first[1])
+            problems += [Problem(path, f"a second record of the cell in {first[0]}") for path, _ in others]
+        return records, sorted(problems, key=lambda problem: problem.path)
 
     def find(self, suite: str, key: Key) -> Record | None:
         """The record of one cell, or None when there is none that can be read."""
-        path = self.path(suite, key)
-        result = _read(path) if path.exists() else None
-        return result if isinstance(result, Record) else None
+        result = read_record(self.path(suite, key))
+        return result if isinstance(result, Record) and (result.suite, result.key) == (suite, key) else None
 
 
 def write_packed(path: Path, records: Sequence[Record]) -> None:
@@ -155,9 +178,7 @@ def write_packed(path: Path, records: Sequence[Record]) -> None:
     text = "".join(f"{line}\n" for line in lines)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-        os.replace(temporary, path)
+        replace_file(path, gzip.compress(text.encode(), mtime=0))
     except OSError as error:
         raise LrbenchError(f"cannot write {path}: {error.strerror}") from error
 
@@ -172,20 +193,25 @@ def read_packed(path: Path) -> list[Record]:
     Raises
     ------
     LrbenchError
-        For a file that cannot be read, or a line that is no record.
+        For a file that cannot be read or holds more than `LARGEST_PACKED` bytes, or a line that is no record.
     """
+    content = content_of(path, LARGEST_PACKED)
+    if isinstance(content, Problem):
+        raise LrbenchError(f"{path}: is no readable file of records: it {content.reason}; {AGAIN}")
+    records: list[Record] = []
+    size = 0
     try:
-        lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise LrbenchError(
-            f"{path}: is no readable file of records ({error}); take it from the repository again"
-        ) from None
-    records = []
-    for number, line in enumerate(lines, start=1):
-        found = _parsed(path, line.encode())
-        if isinstance(found, Problem):
-            raise LrbenchError(f"{path}, line {number}: {found.reason}; take the file from the repository again")
-        records.append(found)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as lines:
+            while line := lines.readline(LARGEST + 1):
+                size += len(line)
+                found = parsed(path, line)
+                if size > LARGEST_PACKED:
+                    found = Problem(path, f"is of more than {LARGEST_PACKED} bytes")
+                if isinstance(found, Problem):
+                    raise LrbenchError(f"{path}, line {len(records) + 1}: {found.reason}; {AGAIN}")
+                records.append(found)
+    except (OSError, EOFError, zlib.error) as error:
+        raise LrbenchError(f"{path}: is no readable file of records ({error}); {AGAIN}") from None
     return records
 
 
@@ -212,8 +238,8 @@ def load_records(folder: Path | str) -> pd.DataFrame:
     if not store.folder.is_dir():
         raise LrbenchError(f"there is no folder {store.folder}: `lrbench run --out {store.folder}` makes one")
     records, problems = store.read()
-    for problem in problems:
-        warnings.warn(f"set aside {problem.path}: {problem.reason}", stacklevel=2)
+    for line in lines_of(problems, f" of {len(problems)}, which `lrbench.store.Store.read` names"):
+        warnings.warn(line, stacklevel=2)
     names = sorted({*METRICS, *(name for record in records for name in record.scores)})
     rows = [
         {name: getattr(record, name) for name in _FACTS}
@@ -222,45 +248,24 @@ def load_records(folder: Path | str) -> pd.DataFrame:
         for record in records
     ]
     frame: pd.DataFrame = pd.DataFrame(rows, columns=[*_FACTS, "device", "commit", *_TIMING])
-    for name in names:
-        frame[name] = pd.Series([record.scores.get(name) for record in records], dtype="float64")
-    return frame
+    scores = {name: pd.Series([record.scores.get(name) for record in records], dtype="float64") for name in names}
+    whole: pd.DataFrame = pd.concat([frame, pd.DataFrame(scores)], axis=1)
+    return whole
 
 
-def _safe(part: str) -> str:
-    """A file name for any string: readable for ordinary names, and never a step out of the folder."""
-    name = quote(part, safe="+ []=,()")
-    return name.replace(".", "%2E") if not name.strip(".") else name
+def _safe(part: str, whole: bool = True) -> str:
+    """A file name for any string: readable for ordinary names, never too long, and never a step out of the folder."""
+    name = quote(part, safe="+ []=,()", errors="surrogatepass")
+    if whole and (not name.strip(".") or name.endswith(".json")):  # a folder that looks like a record is none
+        name = name.replace(".", "%2E")
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 50]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return name
 
 
 def _free(path: Path) -> Path:
     """A name beside ``path`` that nothing has yet."""
     number = 1
-    while (aside := path.with_name(f"{path.name}{SET_ASIDE}{number}")).exists():
+    while os.path.lexists(aside := path.with_name(f"{path.name}{SET_ASIDE}{number}")):
         number += 1
     return aside
-
-
-def _read(path: Path) -> Record | Problem:
-    try:
-        return _parsed(path, path.read_bytes())
-    except OSError as error:
-        return Problem(path, f"cannot be read: {error.strerror}")
-
-
-def _parsed(path: Path, content: bytes) -> Record | Problem:
-    try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
-        return Problem(path, "is not complete JSON: truncated or foreign")
-    if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
-        return Problem(path, "is not an lrbench record: it has no schema version")
-    version = data["schema_version"]
-    if version > SCHEMA_VERSION:
-        return Problem(path, f"was written by a newer lrbench: schema {version}, this one reads {SCHEMA_VERSION}")
-    try:
-        return Record.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "record"
-        return Problem(path, f"is not a valid record: {where}: {first['msg']}")

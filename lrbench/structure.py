@@ -131,7 +131,7 @@ class WorldSpec:
     structure
         What is active together with what.
     bend
-        Strength ε of the bend away from a linear representation, 0 (linear) to 1, see `lrbench.bend.Bend`.
+        Strength ε of the bend away from a linear representation, 0 (linear) to 1, see `lrbench.world.Bend`.
 
     Examples
     --------

@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrbench.bend import Bend
 from lrbench.errors import LrbenchError
 from lrbench.seeds import generator
 from lrbench.structure import Groups, Hierarchy, WorldSpec
 
 PROJECTION_STEPS = 2000
+BEND_GAIN = 2.0  # the typical argument of tanh for a feature alone: well into its bend
 BEND_SAMPLES = 4096  # what the mean square of a bent world is taken over
 GRAM_ROWS = 4096  # rows of the Gram matrix that are held at a time
 
@@ -176,6 +176,41 @@ class World:
         return x if bend is None else bend(x)
 
 
+class Bend:
+    """x = s · ((1 − ε) y + ε g(y)) of a linear representation y = W x, with g(y) = tanh(2 √d R y) at y's mean square.
+
+    R is a random rotation: g saturates in directions that no feature is aligned with, so it bends each feature's ray, and two
+    features together are not the sum of what they are alone. s keeps E‖x‖² as it is without the bend.
+
+    Parameters
+    ----------
+    strength
+        ε in (0, 1].
+    sample
+        Linear representations that the mean square is taken over.
+    rng
+        Draws R.
+    """
+
+    def __init__(self, strength: float, sample: Float[Tensor, "sample dim"], rng: torch.Generator) -> None:
+        self.strength = strength
+        dim = sample.shape[1]
+        rotation, upper = torch.linalg.qr(torch.randn(dim, dim, generator=rng, dtype=torch.float64))
+        self._turn = (rotation * upper.diagonal().sign()).float() * (
+            BEND_GAIN * dim**0.5
+        )  # signs: uniform over rotations
+        power = _mean_square(sample)
+        self._inner = (power / _mean_square(torch.tanh(sample @ self._turn))) ** 0.5 if power else 0.0
+        self._outer = (power / _mean_square(self._mix(sample))) ** 0.5 if power else 1.0
+
+    def __call__(self, y: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """Return the bent representation of linear ones; 0 stays 0."""
+        return self._outer * self._mix(y)
+
+    def _mix(self, y: Tensor) -> Tensor:
+        return (1.0 - self.strength) * y + self.strength * self._inner * torch.tanh(y @ self._turn)
+
+
 def spread_directions(
     n_features: int, dim: int, interference: float, rng: torch.Generator, steps: int = PROJECTION_STEPS
 ) -> Float[Tensor, "feature dim"]:
@@ -291,3 +326,7 @@ def _group_keys(spec: WorldSpec, law: Groups, n_rows: int, rng: torch.Generator)
     features = (events % n_groups).unsqueeze(1) * law.size + torch.arange(law.size)
     awake = torch.rand(features.shape, generator=rng) < law.cohesion
     return (rows * spec.n_features + features)[awake & (features < spec.n_features)].sort().values
+
+
+def _mean_square(rows: Tensor) -> float:
+    return float(rows.double().pow(2).sum(1).mean())

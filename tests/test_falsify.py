@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from lrbench import LrbenchError, World, WorldSpec
-from lrbench.bend import Bend
 from lrbench.catalogue.studies import find_study
 from lrbench.errors import NotApplicable
 from lrbench.falsify import predictions
@@ -28,6 +27,7 @@ from lrbench.running.runner import plan_seeds
 from lrbench.seeds import generator
 from lrbench.store import read_packed
 from lrbench.theory import true_dictionary
+from lrbench.world import Bend
 
 LINEAR = WorldSpec(n_features=24, dims=(16, 16), rate=0.1, interference=0.5)
 BENT = replace(LINEAR, bend=0.5)

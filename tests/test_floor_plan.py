@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # A module may import from lines above its own only. A new module, or a new room (a folder), takes its place here first.
 ORDER = (
     ("errors", "jit", "seeds", "metric_table"),
-    ("pairing", "structure", "bend"),
+    ("pairing", "structure"),
     ("activation",),
     ("sae_lens",),
     ("dictionary",),
@@ -36,7 +36,8 @@ ORDER = (
     ("twins",),
     ("record",),
     ("study",),
-    ("pages", "store"),
+    ("pages", "foreign"),
+    ("store",),
     ("catalogue",),
     ("contract",),
     ("boundary",),
@@ -70,15 +71,15 @@ ONLY = {
     "activation": {"errors"},
     "sae_lens": {"activation", "errors"},
     "dictionary": {"activation", "errors", "pairing", "sae_lens"},
-    "bend": set(),
-    "world": {"bend", "errors", "seeds", "structure"},
+    "world": {"errors", "seeds", "structure"},
     "view": {"dictionary", "errors", "pairing", "seeds"},
     "engine": {"errors", "jit"},
     "jit": set(),
     "theory": {"activation", "dictionary", "errors", "pairing", "scoring", "seeds", "structure", "world"},
-    "record": {"errors"},
+    "record": {"errors", "metric_table"},
     "study": set(),
-    "store": {"errors", "metric_table", "record"},
+    "foreign": {"errors", "record"},
+    "store": {"errors", "foreign", "metric_table", "record"},
     "tasks": {"errors", "structure", "suite", "task", "tasks", "theory"},
     "methods": {
         "activation",
@@ -93,7 +94,7 @@ ONLY = {
         "terms",
         "view",
     },
-    "leaderboard": {"errors", "metric_table", "pages", "record", "store"},
+    "leaderboard": {"errors", "foreign", "metric_table", "pages", "record", "store"},
     "pages": set(),
 }
 NO_TORCH = (
@@ -104,6 +105,7 @@ NO_TORCH = (
     "metric_table",
     "pairing",
     "record",
+    "foreign",
     "store",
     "structure",
     "study",
@@ -117,7 +119,7 @@ LATE = {
     "matplotlib",
     "safetensors",
 }  # not at import of what a listing needs
-LIGHT = ("__init__", "errors", "seeds", "metric_table", "pairing", "structure", "suite", "task", "record", "study", "store", "plugin",
+LIGHT = ("__init__", "errors", "seeds", "metric_table", "pairing", "structure", "suite", "task", "record", "study", "foreign", "store", "plugin",
          "contract/scaffold", *(f"{room}/{name}" for room in ("catalogue", "cli") for name in ROOMS[room]),
          *(f"boundary/{name}" for name in ROOMS["boundary"] if name != "fit_client"),
          *(f"running/{name}" for name in ROOMS["running"] if name != "preload"))  # fmt: skip

@@ -146,7 +146,7 @@ def test_absorption_that_does_not_apply_is_a_dash_and_no_zero() -> None:
 
 
 def test_anchored_minus_plain_is_paired_over_tasks_and_seeds() -> None:
-    plain = {("a/x", 0): 0.5, ("a/x", 1): 0.6, ("b/y", 0): 0.7, ("b/y", 1): 0.8}
+    plain = {("a/x", 0): 0.2, ("a/x", 1): 0.3, ("b/y", 0): 0.4, ("b/y", 1): 0.5}
     gains = {("a/x", 0): 0.1, ("a/x", 1): 0.2, ("b/y", 0): 0.3, ("b/y", 1): 0.4}
     records = [record("m", *cell, value) for cell, value in plain.items()]
     records += [record("m+anchored", *cell, value + gains[cell]) for cell, value in plain.items()]

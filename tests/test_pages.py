@@ -12,7 +12,7 @@ import pytest
 
 from lrbench.catalogue.tasks import load_task
 from lrbench.pages.interval import Interval, interval
-from lrbench.pages.markdown import number, rows_of, table, with_interval
+from lrbench.pages.markdown import code, number, rows_of, table, text, unmarked, with_interval
 from lrbench.store import read_packed
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +34,7 @@ def test_interval_by_hand() -> None:
 def test_numbers() -> None:
     assert number(-0.0001) == "0.000"
     assert number(math.nan) == "–"
+    assert number(-1e100) == "-1e+100"
     assert with_interval(math.nan, math.nan) == "–"
 
 
@@ -49,6 +50,17 @@ def test_a_table_is_read_as_it_was_given_and_has_the_same_bytes_everywhere(monke
     monkeypatch.setattr(tabulate, "wcwidth", type("Wide", (), {"wcswidth": staticmethod(lambda text: 2 * len(text))}))
     assert table(header, rows) == text
     assert tabulate.WIDE_CHARS_MODE
+
+
+def test_no_name_and_no_reason_is_read_as_markdown() -> None:
+    assert text("[x](javascript:a) <script> `b` *c* ~~d~~ _e_ f_g \\") == (
+        r"\[x\](javascript:a) &lt;script> \`b\` \*c\* \~\~d\~\~ \_e\_ f_g \\"
+    )
+    assert code("topk_sae[k=32]+anchored") == "`topk_sae[k=32]+anchored`"
+    assert code("a`b|c") == r"a\`b|c"
+    odd = ["`a`", "a\\|b", "|", "*x*", "<b>", "\\"]
+    shown = rows_of(table(["x", *"abcde"], [[text(word) for word in odd], [code(word) for word in odd]]))
+    assert [[unmarked(cell) for cell in row] for row in shown[1:]] == [odd, odd]
 
 
 def script(name: str) -> ModuleType:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -152,12 +154,69 @@ def test_of_two_files_for_a_cell_the_one_in_its_place_counts(tmp_path: Path) -> 
     assert {problem.path.name for problem in problems} == {"a copy.json", "z copy.json"}
 
 
-@pytest.mark.parametrize("name", ["..", "../../x", "/etc", "a\\b:c", ".", "ü"])
+@pytest.mark.parametrize("name", ["..", "../../x", "/etc", "a\\b:c", ".", "ü", "", "\udc80", "x" * 3000])
 def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
-    store = Store(tmp_path / "results")
-    path = store.write(make(task=f"{name}/{name}", method=name, suite=name))
+    path = Store(tmp_path / "results").path(name, (f"{name}/{name}", name, 0))
     assert (tmp_path / "results").resolve() in path.resolve().parents
-    assert len(store.read()[0]) == 1
+    assert max(map(len, path.parts)) < 230
+
+
+def test_a_long_name_is_cut_and_ends_in_its_hash(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    records = [make(method=f"m[x={'1' * 400}{end}]", task=f"noise[{'1' * 400}{end}]") for end in (0, 1)]
+    paths = [store.write(record) for record in records]
+    assert len({*paths}) == 2
+    assert store.read() == (records, [])
+    assert [store.find("smoke", record.key) for record in records] == records
+
+
+def test_a_folder_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "smoke").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LrbenchError, match=r"cannot write .*smoke is a link, which is not followed"):
+        Store(tmp_path / "results").write(make())
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (problem,) = Store(tmp_path / "results").read()[1]
+    assert "is a link to a folder" in problem.reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"reason": "\udc80"}, {"reason": "x" * 400}, {"scores": {"f1": float("nan")}}, {"task": "../x"}, {"seed": -1}],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = Store(tmp_path).write(make(status="failed"))
+    before = path.read_bytes()
+    with pytest.raises(LrbenchError, match="cannot write") as error:
+        Store(tmp_path).write(make(status="failed").model_copy(update=changes))
+    assert str(error.value).isprintable()
+    assert path.read_bytes() == before
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Store(tmp_path).write(make())
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LrbenchError, match=r"cannot write .*No space left on device"):
+        Store(tmp_path).write(make(f1=0.75))
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_record_of_another_cell_is_no_record_of_this_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.write(make())
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
+    assert store.find("smoke", make().key) is None
+    store.write(make())
+    assert store.find("smoke", make().key) == make()
+    assert [file.name for file in path.parent.glob("*.set-aside*")] == [f"{path.name}.set-aside1"]
 
 
 def test_a_file_or_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
@@ -214,6 +273,22 @@ def test_packed_records_come_back_and_have_the_same_bytes(tmp_path: Path) -> Non
         read_packed(paths[1])
     with pytest.raises(LrbenchError, match=r"nothing: is no readable file of records"):
         read_packed(tmp_path / "nothing")
+
+
+def test_a_packed_file_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(bomb, "wb") as file:
+        for _ in range(30):
+            file.write(b" " * 1_000_000)
+    with pytest.raises(LrbenchError, match=r"bomb.jsonl.gz, line 1: is no record: more than 10000000 bytes"):
+        read_packed(bomb)
+    write_packed(tmp_path / "good.jsonl.gz", [make(), make(seed=1)])
+    monkeypatch.setattr("lrbench.store.LARGEST_PACKED", 600)
+    with pytest.raises(LrbenchError, match=r"line 2: is of more than 600 bytes"):
+        read_packed(tmp_path / "good.jsonl.gz")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LrbenchError, match="pipe: is no readable file of records: it is no regular file"):
+        read_packed(tmp_path / "pipe")
 
 
 def test_load_records_warns_of_bad_files_and_refuses_a_missing_folder(tmp_path: Path) -> None:

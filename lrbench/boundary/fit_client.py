@@ -24,7 +24,7 @@ from lrbench.boundary.sandbox import Limits, Sandboxed
 from lrbench.boundary.surroundings import safe_environment, safe_path
 from lrbench.boundary.training import Fitted
 from lrbench.dictionary import Dictionary
-from lrbench.errors import TRACEBACK_LENGTH, LrbenchError, NotApplicable, one_line
+from lrbench.errors import TRACEBACK_LENGTH, LrbenchError, NotApplicable, one_line, printable_lines
 from lrbench.method import Method
 from lrbench.record import recordable
 from lrbench.view import TrainView
@@ -164,7 +164,7 @@ class _Exchange:
             raise NotApplicable(one_line(self.answer.reason or "it gives no reason"))
         if self.answer.status == "failed":
             trace = self.answer.traceback
-            raise wire.FitFailed(self.answer.reason or "it gives no reason", trace and _printable_lines(trace))
+            raise wire.FitFailed(self.answer.reason or "it gives no reason", trace and printable_lines(trace))
         return self
 
     def _listen(self) -> Answer:
@@ -208,11 +208,6 @@ class _Exchange:
         self.peak_mb = max(self.peak_mb, held_mb(self._process.pid))
         if self._memory_gb is not None and self.peak_mb > self._memory_gb * 1000:
             raise wire.FitFailed(f"used more memory than the limit of {self._memory_gb:g} GB")
-
-
-def _printable_lines(text: str) -> str:
-    lines = text[:TRACEBACK_LENGTH].splitlines()
-    return "\n".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines)
 
 
 def _command(call: str) -> list[str]:

@@ -11,10 +11,9 @@ import typer
 
 from lrbench.cli.app import app, write_text
 from lrbench.errors import LrbenchError
-from lrbench.pages.markdown import rows_of
+from lrbench.pages.markdown import rows_of, unmarked
 from lrbench.pages.terminal import as_text
-
-FILES_NAMED = 5  # of those set aside; the page names all
+from lrbench.store import lines_of
 
 
 @app.command("leaderboard")
@@ -34,10 +33,8 @@ def leaderboard_command(
         page, set_aside = write_leaderboard(folder, target)
     except OSError as error:
         raise LrbenchError(f"cannot write {error.filename}: {error.strerror}") from error
-    for problem in set_aside[:FILES_NAMED]:
-        print(f"set aside {problem.path}: {problem.reason}", file=sys.stderr)
-    if len(set_aside) > FILES_NAMED:
-        print(f"and {len(set_aside) - FILES_NAMED} more files, see the end of the page", file=sys.stderr)
+    for line in lines_of(set_aside, ", see the end of the page"):
+        print(line, file=sys.stderr)
     print(standings(page.read_text(encoding="utf-8")))
     print(f"\npage     {page}\nfigures  {page.parent / 'figures'}")
 
@@ -87,5 +84,4 @@ def standings(page: str) -> str:
     """Return the page's first table for a terminal: every method, without the columns that only paper has room for."""
     rows = rows_of(page)
     kept = [column for column, heading in enumerate(rows[0]) if heading not in ("twin", "pair")]
-    plain = str.maketrans("", "", "*`")
-    return as_text([[row[column].translate(plain) for column in kept] for row in rows])
+    return as_text([[unmarked(row[column]) for column in kept] for row in rows])

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from lrbench.dictionary import Dictionary
-from lrbench.errors import LrbenchError
-from lrbench.record import recordable
+from lrbench.errors import LrbenchError, one_line
+from lrbench.record import LIST_LENGTH, TEXT_LENGTH, recordable
 from lrbench.view import TrainView
 
 SAMPLES = 256  # training samples that a dictionary is tried on
@@ -98,5 +98,15 @@ def settings_fault(hyperparameters: Mapping[str, Any]) -> str | None:
     """Say which hyper-parameter no record can hold, or return None."""
     for name, value in hyperparameters.items():
         if not recordable(value):
-            return f"{name}={value!r} cannot be recorded: expected a finite number, a string, None or a list of them"
+            return (
+                f"{name}={_shown(value)} cannot be recorded: expected a finite number (64 bits where it is whole),"
+                f" up to {TEXT_LENGTH} printable characters, None or a list of up to {LIST_LENGTH} of them"
+            )
     return None
+
+
+def _shown(value: object) -> str:
+    try:
+        return one_line(repr(value), 80)
+    except Exception:  # the text of a value is the method's own code, and that of a number of 5000 digits is refused
+        return f"({type(value).__name__})"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import dropwhile, takewhile
 
 NONE = "–"
+LARGE = 1e9
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -> str:
@@ -49,8 +50,37 @@ def rows_of(page: str) -> list[list[str]]:
     return found[:1] + found[2:]
 
 
+def text(words: str) -> str:
+    """Return words of which none is read as markdown or HTML, for a cell or a line.
+
+    Examples
+    --------
+    >>> print(text("ValueError: [x](y) <b> `z`"))
+    ValueError: \\[x\\](y) &lt;b> \\`z\\`
+    """
+    return re.sub(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", words).replace("<", "&lt;")
+
+
+def code(name: str) -> str:
+    """Return a name in backticks; one that a pair of backticks could not hold stands as `text` without them.
+
+    Examples
+    --------
+    >>> code("topk_sae"), code("a`b")
+    ('`topk_sae`', 'a\\\\`b')
+    """
+    return text(name) if set(name) & set("`*\\|<&") else f"`{name}`"
+
+
+def unmarked(cell: str) -> str:
+    """Return a cell of `rows_of` for a terminal: without its markdown, and with the characters that `text` had escaped."""
+    return re.sub(r"\\(.)|[*`]", r"\1", cell)
+
+
 def number(value: float, digits: int = 3) -> str:
-    """Return a number, or a dash for NaN; never a negative zero."""
+    """Return a number, or a dash for NaN; never a negative zero, nor more digits than a column takes."""
+    if abs(value) >= LARGE:
+        return f"{value:.3g}"
     return NONE if math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
 
 

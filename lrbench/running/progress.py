@@ -14,7 +14,7 @@ from rich.table import Column
 
 from lrbench.record import Record
 from lrbench.running.cell import Cell
-from lrbench.store import Problem
+from lrbench.store import Problem, lines_of
 
 LINE_SECONDS = 5.0
 NAMES_SHOWN = 3
@@ -55,8 +55,8 @@ class RunProgress:
 
     def planned(self, todo: Sequence[Cell], done: int, problems: Sequence[Problem]) -> None:
         """Say what lies ahead."""
-        for problem in problems:
-            self._say(f"set aside {problem.path}: {problem.reason}")
+        for line in lines_of(problems, ""):
+            self._say(line)
         self.stored, self.total = done, len(todo)
         where = f" on {todo[0].provenance.device}" if todo else ""
         self._say(f"{done + self.total} cells: {done} stored already, {self.total} to run{where}")

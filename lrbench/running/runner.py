@@ -17,7 +17,7 @@ from lrbench.boundary.surroundings import SALT
 from lrbench.catalogue.methods import is_file, methods_for, select_methods
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
-from lrbench.record import Provenance, Record
+from lrbench.record import Provenance, Record, name_fault
 from lrbench.running.cell import Cell, make_record, worker_setup
 from lrbench.running.pool import Event, Failed, Finished, Started, run_jobs
 from lrbench.running.provenance import provenance_of
@@ -106,6 +106,9 @@ def plan_seeds(
     """All cells with the given seeds, see `plan`."""
     task_infos = select_tasks(suite, tasks)
     named = select_methods(methods, _canonical_elsewhere) if methods else None
+    for kind, infos in (("task", task_infos), ("method", named or ())):
+        for fault in filter(None, (name_fault(kind, info.name) for info in infos)):
+            raise LrbenchError(f"{fault}; records could not be named after it")
     cells = []
     for info in task_infos:
         asked = methods_for(info.kinds, info.twins) if named is None else named
