@@ -35,8 +35,8 @@ def rests_on(*files: Path) -> list[Path]:
 
 def hash_of_code(*files: Path) -> str:
     """Return the hash of the files and of all that they rest on, as it is on the disk now."""
-    text = "".join(path.read_text(encoding="utf-8") for path in rests_on(*files))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = "".join(path.read_text(encoding="utf-8", errors="surrogateescape") for path in rests_on(*files))
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]  # a file may declare another encoding
 
 
 def imports(path: Path, at_load: bool = False) -> frozenset[str]:
