@@ -119,8 +119,5 @@ def test_what_a_stream_cannot_show_is_replaced(environment: dict[str, str]) -> N
     Path("broken.py").write_text(BROKEN.replace('"broken"', '"σ ± 日本"'), encoding="utf-8")
     done = shell(f"{RUN} --method broken.py", **environment)
     assert done.returncode == 1
-    assert "failed on 1 of its cells: ValueError: " in done.stdout
+    assert "failed on 1 of its cells: ValueError: ? " in done.stdout
     assert "Traceback" not in done.stderr
-    done = shell(f"{LRBENCH} list tasks", **environment)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "?" in done.stdout
