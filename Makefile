@@ -2,11 +2,12 @@
 # make traps   training that starts in the minima of the theory: a section of the same page, in minutes
 # make falsify the study of the theory's predictions: docs/falsification.md, in minutes; a second call runs nothing again
 # make test    the test suite, with the type checker and the linter
+# make floor   the lowest versions that pyproject.toml declares, in an environment of their own: gigabytes, then a minute
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench traps falsify test clean
+.PHONY: bench traps falsify test floor clean
 
 bench: $(VENV)/.bench-installed
 	@$(BIN)/python -c "import lrbench" || { echo "lrbench is not installed in $(VENV): rm -r $(VENV) and try again"; exit 1; }
@@ -25,6 +26,9 @@ falsify: $(VENV)/.bench-installed
 
 test: $(VENV)/.test-installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+floor: $(VENV)/.test-installed
+	@$(BIN)/python .ci/floor.py
 
 $(VENV)/.bench-installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lrbench needs Python 3.10 or newer: make PYTHON=python3.12 ...")'

@@ -15,6 +15,14 @@ from torch import Tensor
 
 from lrbench.errors import LrbenchError
 
+LARGEST = 2**63 - 1  # that a file can hold
+DTYPES = (
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+)  # float8 holds numbers but cannot be computed with
+
 
 class Activation(Protocol):
     """What a dictionary asks of σ."""
@@ -47,7 +55,7 @@ class ReLU:
 
 @dataclass(frozen=True)
 class TopK:
-    """The k largest positive pre-activations of each sample stay.
+    """The k largest positive pre-activations of each sample stay; all of them where k exceeds the number of latents.
 
     Source: Makhzani & Frey 2014, arXiv 1312.5663; Gao et al. 2024, arXiv 2406.04093.
     """
@@ -88,6 +96,8 @@ class BatchTopK:
 
     def __post_init__(self) -> None:
         check_k(self.k)
+        if self.threshold is not None and not isinstance(self.threshold, float) and not _is_whole(self.threshold):
+            raise LrbenchError(f"threshold: expected one number or None, got {describe_value(self.threshold)}")
 
     def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
         """Return z where it stays, else 0."""
@@ -122,11 +132,20 @@ class JumpReLU:
     name = "jumprelu"
 
     def __init__(self, threshold: float | Float[Tensor, ""] | Float[Tensor, " latent"]) -> None:
-        self.threshold = torch.as_tensor(
-            threshold, dtype=torch.get_default_dtype() if isinstance(threshold, int | float) else None
-        )
-        if not bool((self.threshold >= 0).all()):
-            raise LrbenchError(f"threshold={threshold}: expected JumpReLU thresholds >= 0")
+        dtype = torch.get_default_dtype() if isinstance(threshold, int | float) else None
+        try:
+            numbers = torch.as_tensor(threshold, dtype=dtype)
+            if not numbers.is_floating_point() and not numbers.is_complex():
+                numbers = numbers.to(torch.get_default_dtype())
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise LrbenchError(f"threshold: expected numbers >= 0, got {describe_value(threshold)}") from error
+        unusable = "a tensor without numbers, on the device meta" if numbers.is_meta else tensor_fault(numbers)
+        if unusable is not None:
+            raise LrbenchError(f"threshold: expected numbers >= 0, got {unusable}")
+        wrong = numbers[~(numbers >= 0)]
+        if len(wrong):
+            raise LrbenchError(f"threshold={float(wrong[0]):g}: expected JumpReLU thresholds >= 0")
+        self.threshold = numbers
 
     def __call__(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
         """Return z where z > threshold, else 0."""
@@ -154,9 +173,9 @@ def from_state(name: str, state: dict[str, Tensor]) -> Activation:
         if name == "relu":
             return ReLU()
         if name == "topk":
-            return TopK(int(state["k"]))
+            return TopK(state["k"].item())  # type: ignore[arg-type]
         if name == "batchtopk":
-            return BatchTopK(int(state["k"]), float(state["threshold"]) if "threshold" in state else None)
+            return BatchTopK(state["k"].item(), state["threshold"].item() if "threshold" in state else None)  # type: ignore[arg-type]
         if name == "jumprelu":
             return JumpReLU(state["threshold"])
     except KeyError as missing:
@@ -168,5 +187,26 @@ def from_state(name: str, state: dict[str, Tensor]) -> Activation:
 
 def check_k(k: int) -> None:
     """Raise `LrbenchError` unless k is a whole number >= 1."""
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise LrbenchError(f"k={k!r}: expected a whole number of latents >= 1")
+    if not _is_whole(k) or k < 1:
+        shown = f"{k!r}" if not isinstance(k, int) or abs(k) <= LARGEST else f"a number of {k.bit_length()} bits"
+        raise LrbenchError(f"k={shown}: expected a whole number of latents >= 1")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def tensor_fault(value: object) -> str | None:
+    """Say what a value is when it is no dense tensor of floats that can be computed with, or return None."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.is_nested or value.layout != torch.strided:
+        return f"a tensor of layout {'nested' if value.is_nested else value.layout}: call .to_dense()"
+    if type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__:  # its numbers lie elsewhere
+        return f"a {type(value).__name__}: expected a plain tensor"
+    return None if value.dtype in DTYPES else describe_value(value)
+
+
+def describe_value(value: object) -> str:
+    """Return the dtype and the shape of a tensor, the type's name of anything else."""
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

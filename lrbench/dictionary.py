@@ -11,11 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lrbench.activation import Activation, from_state
-from lrbench.errors import LrbenchError
+from lrbench.activation import Activation, describe_value, from_state, tensor_fault
+from lrbench.errors import LrbenchError, one_line
 from lrbench.pairing import check_pair
 
 FORMAT = "lrbench.dictionary/1"
+WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
 class Dictionary:
@@ -63,8 +64,10 @@ class Dictionary:
         pair: str = "autoencoder",
     ) -> None:
         for name, weight in (("W_enc", W_enc), ("W_dec", W_dec)):
-            if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
-                raise LrbenchError(f"{name}: expected a float matrix with one row per latent, got {_describe(weight)}")
+            fault = tensor_fault(weight)
+            if fault is not None or weight.ndim != 2:
+                found = fault or describe_value(weight)
+                raise LrbenchError(f"{name}: expected a float matrix with one row per latent, got {found}")
         if len(W_enc) == 0:
             raise LrbenchError("W_enc has no rows: expected at least one latent")
         if len(W_enc) != len(W_dec):
@@ -74,17 +77,21 @@ class Dictionary:
         b_enc = W_enc.new_zeros(len(W_enc)) if b_enc is None else b_enc
         b_dec = W_dec.new_zeros(W_dec.shape[1]) if b_dec is None else b_dec
         for name, bias, size in (("b_enc", b_enc, len(W_enc)), ("b_dec", b_dec, W_dec.shape[1])):
-            if not isinstance(bias, Tensor) or bias.shape != (size,) or not bias.is_floating_point():
-                raise LrbenchError(f"{name}: expected {size} floats, got {_describe(bias)}")
-        dtypes = {t.dtype for t in (W_enc, b_enc, W_dec, b_dec)}
-        if len(dtypes) > 1:
-            raise LrbenchError(f"weights of {', '.join(sorted(map(str, dtypes)))}: expected one dtype for all four")
-        if not callable(activation) or not hasattr(activation, "state"):
+            fault = tensor_fault(bias)
+            if fault is not None or bias.shape != (size,):
+                raise LrbenchError(f"{name}: expected {size} floats, got {fault or describe_value(bias)}")
+        for what in ("dtype", "device"):
+            found_in = {str(getattr(t, what)) for t in (W_enc, b_enc, W_dec, b_dec)}
+            if len(found_in) > 1:
+                raise LrbenchError(f"weights of {', '.join(sorted(found_in))}: expected one {what} for all four")
+        if not callable(activation) or not hasattr(activation, "state") or isinstance(activation, type):
             raise LrbenchError(f"activation={activation!r}: expected an object from lrbench.activation, such as ReLU()")
         threshold = getattr(activation, "threshold", None)
         if isinstance(threshold, Tensor) and threshold.shape not in ((), (1,), (len(W_enc),)):
-            raise LrbenchError(f"threshold: expected 1 or {len(W_enc)} numbers, got {_describe(threshold)}")
-        self.W_enc, self.b_enc, self.W_dec, self.b_dec = (t.detach() for t in (W_enc, b_enc, W_dec, b_dec))
+            raise LrbenchError(f"threshold: expected 1 or {len(W_enc)} numbers, got {describe_value(threshold)}")
+        self.W_enc, self.b_enc, self.W_dec, self.b_dec = (
+            t.detach().as_subclass(Tensor) for t in (W_enc, b_enc, W_dec, b_dec)
+        )
         self.activation = activation
         self.pair = check_pair(pair)
 
@@ -107,7 +114,11 @@ class Dictionary:
         return self.W_enc, self.b_enc, self.W_dec, self.b_dec
 
     def to(self, device: str | torch.device) -> Dictionary:
-        """Return a copy whose tensors live on a device."""
+        """Return a copy whose tensors live on a device, or raise `LrbenchError` when they hold no numbers."""
+        if self.W_enc.is_meta and torch.device(device).type != "meta":
+            raise LrbenchError(
+                "the weights are on the device meta, which holds no numbers: build the dictionary on cpu"
+            )
         w_enc, b_enc, w_dec, b_dec = (t.to(device) for t in self.weights)
         return Dictionary(w_enc, b_enc, w_dec, b_dec, self.activation, self.pair)
 
@@ -117,12 +128,14 @@ class Dictionary:
         return Dictionary(w_enc, b_enc, w_dec, b_dec, self.activation, self.pair)
 
     def finite(self) -> bool:
-        """Whether no weight is NaN or infinite."""
+        """Whether no weight is NaN or infinite; none of them is a number on the device meta."""
+        if self.W_enc.is_meta:
+            return False
         return all(bool(torch.isfinite(t).all()) for t in (*self.weights, *self.activation.state().values()))
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, which holds numbers only: loading it runs no code."""
-        tensors = {"W_enc": self.W_enc, "b_enc": self.b_enc, "W_dec": self.W_dec, "b_dec": self.b_dec}
+        tensors = dict(zip(WEIGHTS, self.to("cpu").weights, strict=True))
         tensors |= {f"activation.{key}": value for key, value in self.activation.state().items()}
         copies = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
         save_file(copies, path, metadata={"format": FORMAT, "activation": self.activation.name, "pair": self.pair})
@@ -137,23 +150,33 @@ class Dictionary:
             When the file is missing, damaged or of another kind.
         """
         try:
+            if not Path(path).is_file():  # reading a pipe would wait for ever
+                raise FileNotFoundError("no regular file")
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise LrbenchError(
-                f"{path}: cannot be read as a dictionary ({error}); expected a file from Dictionary.save"
+                f"{path}: cannot be read as a dictionary ({one_line(str(error))}); expected a file from Dictionary.save"
             ) from error
         if metadata.get("format") != FORMAT:
-            raise LrbenchError(f"{path}: holds {metadata.get('format', 'no lrbench format')!r}, expected {FORMAT!r}")
+            raise LrbenchError(
+                f"{path}: holds {metadata.get('format', 'no lrbench format')!r:.80}, expected {FORMAT!r}"
+            )
         state = {
             key.removeprefix("activation."): value for key, value in tensors.items() if key.startswith("activation.")
         }
         try:
-            w_enc, b_enc, w_dec, b_dec = (tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
-            return cls(w_enc, b_enc, w_dec, b_dec, from_state(metadata["activation"], state), metadata["pair"])
+            w_enc, b_enc, w_dec, b_dec = (tensors[name] for name in WEIGHTS)
+            activation = from_state(metadata["activation"], state)
+            found = cls(w_enc, b_enc, w_dec, b_dec, activation, metadata["pair"])
         except KeyError as missing:
             raise LrbenchError(f"{path}: lacks {missing}; expected a file from Dictionary.save") from missing
+        except LrbenchError as error:
+            raise LrbenchError(f"{path}: {one_line(str(error))}") from error
+        for name in tensors.keys() - {*WEIGHTS} - {f"activation.{key}" for key in activation.state()}:
+            raise LrbenchError(f"{path}: holds the tensor {name!r} too; expected a file from Dictionary.save")
+        return found
 
     @classmethod
     def from_sae_lens(cls, sae: Any) -> Dictionary:
@@ -201,7 +224,3 @@ def random_dictionary(
 
     rows = [torch.nn.functional.normalize(torch.randn(n_latents, d, generator=rng), dim=1) for d in (d_in, d_out)]
     return Dictionary(rows[0], None, rows[1], None, ReLU(), pair)
-
-
-def _describe(value: object) -> str:
-    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

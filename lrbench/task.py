@@ -99,7 +99,7 @@ def family(
     kinds, twins, start
         See `Family`.
     selection
-        For a suite's name, the levels it runs by default; a suite that is not named runs all.
+        For a suite's name, the levels it runs by default, none for ``()``; a suite that is not named runs all.
 
     Examples
     --------

@@ -102,13 +102,25 @@ def test_it_comes_back_from_its_state(activation: Activation) -> None:
     assert repr(again) == repr(activation)
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: TopK(0), "k=0"),
         (lambda: TopK(True), "k=True"),
         (lambda: TopK(1.5), "k=1.5"),  # type: ignore[arg-type]
+        (lambda: TopK(float("inf")), "k=inf"),  # type: ignore[arg-type]
+        (lambda: TopK(10**5000), "k=a number of 16610 bits: expected a whole number"),
         (lambda: BatchTopK(-2), "k=-2"),
+        (lambda: BatchTopK(2, "x"), "threshold: expected one number or None, got str"),  # type: ignore[arg-type]
+        (lambda: BatchTopK(2, torch.ones(4)), "expected one number or None, got torch.float32 of shape"),  # type: ignore[arg-type]
+        (lambda: JumpReLU("x"), "threshold: expected numbers >= 0, got str"),  # type: ignore[arg-type]
+        (lambda: JumpReLU(10**400), "threshold: expected numbers >= 0, got int"),
+        (lambda: JumpReLU(torch.ones(3) * 1j), "expected numbers >= 0, got torch.complex64"),
+        (lambda: JumpReLU(torch.ones(3).to(torch.float8_e4m3fn)), "expected numbers >= 0, got torch.float8_e4m3fn"),
+        (lambda: JumpReLU(torch.ones(3).to_sparse()), "expected numbers >= 0, got a tensor of layout torch.sparse_coo"),
+        (lambda: JumpReLU(torch.ones(3, device="meta")), "expected numbers >= 0, got a tensor without numbers"),
+        (lambda: JumpReLU(torch.full((50, 50), float("nan"))), "threshold=nan"),
         (lambda: JumpReLU(-0.1), "threshold=-0.1"),
         (lambda: JumpReLU(float("nan")), "threshold=nan"),
         (lambda: JumpReLU(torch.tensor([0.1, -0.1])), "thresholds >= 0"),

@@ -23,6 +23,18 @@ FILES = {
     "exits.py": b"import sys\nsys.exit('first\\nsecond')\n",
     "FILE": b"",
 }
+FAMILY = "from lrbench.task import family\n@family({})\ndef mine(value, scale):\n    return scale.task()\n"
+FILES |= {
+    f"{name}.py": FAMILY.format(declared).encode()
+    for name, declared in {
+        "in_no_suite": "levels={'a': 1}, smoke=(), quick=()",
+        "no_level": "levels={}",
+        "strange_level": "levels={'../../x': 1}",
+        "strange_kind": "levels={'a': 1}, kinds=('x',)",
+        "strange_twin": "levels={'a': 1}, twins=('x',)",
+        "no_kind": "levels={'a': 1}, kinds=()",
+    }.items()
+}
 UNWRITABLE = "/sys/nowhere" if Path("/sys").is_dir() else "/proc/nowhere"  # not even root may write there
 
 
@@ -33,6 +45,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, content in FILES.items():
         Path(name).write_bytes(content)
     Path("folder.py").mkdir()
+    Path("loop.py").symlink_to("loop.py")
     Path("empty").mkdir()
 
 
@@ -68,8 +81,23 @@ def complaint(capsys: pytest.CaptureFixture[str], command: str) -> str:
         ("run --task no_method.py", "no_method.py: declares no task; expected a function with @family"),
         ("run --task missing.py", "missing.py: no such Python file"),
         ("run --task folder.py", "folder.py: no such Python file"),
-        ("run --seeds 0", "seeds=0: expected at least 1"),
-        ("run --seeds -1", "seeds=-1: expected at least 1"),
+        ("run --seeds 0", "seeds=0: expected 1 to 1000"),
+        ("run --seeds -1", "seeds=-1: expected 1 to 1000"),
+        ("run --seeds 3000000", "seeds=3000000: expected 1 to 1000"),
+        ("study falsify --seeds 3000000", "seeds=3000000: expected 1 to 1000"),
+        ("run --workers 100000", "workers=100000: expected at most"),
+        (
+            "run --task in_no_suite.py --suite smoke",
+            "in_no_suite.py: the suite smoke runs none of its tasks; name them",
+        ),
+        ("run --task in_no_suite.py::", "in_no_suite.py::: names no task behind ::; expected one, such as in_no_suite"),
+        ("run --task no_level.py", "no_level.py: mine has no level"),
+        ("run --task strange_level.py", "strange_level.py: the level '../../x': expected letters, digits"),
+        ("run --task strange_kind.py", "strange_kind.py: kinds=('x',): 'x' is none of sdl, baseline, reference"),
+        ("run --task strange_twin.py", "strange_twin.py: twins=('x',): 'x' is none of anchored"),
+        ("run --task no_kind.py --suite smoke", "these tasks ask for no method, so there is no cell to run"),
+        ("run --task loop.py", "loop.py: no such Python file"),
+        (f"run --task {'x' * 300}.py", "no such Python file ("),
         ("run --seeds abc", "'--seeds'"),
         ("run --seeds 1.5", "'--seeds'"),
         ("run --workers 0", "workers=0: expected a number above 0"),
@@ -183,3 +211,15 @@ def test_a_real_command_shows_no_traceback_either() -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_empty_task_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--task", ""]) == 2
+    assert "unknown task ''" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"# -*- coding: latin-1 -*-\n# caf\xe9\n"], ids=["BOM", "latin-1"])
+def test_a_task_file_may_say_how_it_is_encoded(start: bytes) -> None:
+    Path("mine.py").write_bytes(start + FAMILY.format("levels={'a': 1}").encode())
+    command = ["run", "--suite", "smoke", "--method", "random", "--workers", "1", "--device", "cpu", "--out", "r"]
+    assert main([*command, "--task", "mine.py"]) == 0

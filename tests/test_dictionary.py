@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,15 @@ def write(path: Path, drop: str = "", metadata: dict[str, str] | None = None, **
     save_file(content, path, metadata={key: value for key, value in facts.items() if key != drop})
 
 
+def reheaded(path: Path, old: str, new: str) -> None:
+    """Write a file whose header says something else than what lies behind it."""
+    write(path)
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].replace(old.encode(), new.encode())
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+
+
 FILES: list[tuple[str, Any, str]] = [
     ("missing", lambda path: None, "cannot be read as a dictionary"),
     ("a folder", lambda path: path.mkdir(), "cannot be read as a dictionary"),
@@ -144,6 +154,21 @@ FILES: list[tuple[str, Any, str]] = [
     ("k = 0", lambda path: write(path, **{"activation.k": torch.tensor(0)}), "k=0"),
     ("two k", lambda path: write(path, **{"activation.k": torch.tensor([1, 2])}), "k"),
     ("strange activation", lambda path: write(path, metadata={"activation": "gelu"}), "unknown activation 'gelu'"),
+    ("k = 2.5", lambda path: write(path, **{"activation.k": torch.tensor(2.5)}), "k=2.5"),
+    ("infinite k", lambda path: write(path, **{"activation.k": torch.tensor(float("inf"))}), "k=inf"),
+    ("true k", lambda path: write(path, **{"activation.k": torch.tensor(True)}), "k=True"),
+    ("one tensor too many", lambda path: write(path, W_skip=torch.zeros(3)), "holds the tensor 'W_skip' too"),
+    (
+        "a state too many",
+        lambda path: write(path, metadata={"activation": "relu"}),
+        "holds the tensor 'activation.k' too",
+    ),
+    ("float8", lambda path: write(path, W_enc=torch.zeros(5, 3).to(torch.float8_e4m3fn)), "W_enc: .*float8_e4m3fn"),
+    ("a pipe", os.mkfifo, "cannot be read as a dictionary .no regular file"),
+    ("a long lie", lambda path: write(path, metadata={"format": "x" * 10_000}), "holds 'xxx.{,90}, expected"),
+    ("a long name", lambda path: write(path, metadata={"activation": "x\n" * 10_000}), "unknown activation 'x.{,300}$"),
+    ("a header of a kind that torch lacks", lambda path: reheaded(path, "F32", "F4"), "cannot be read as a dictionary"),
+    ("a header that is too long", lambda path: reheaded(path, "[5,3]", "[9,9]"), "cannot be read as a dictionary"),
     ("strange pair", lambda path: write(path, metadata={"pair": "pear"}), "pair='pear'"),
     ("wrong shape", lambda path: write(path, b_enc=torch.zeros(4)), "b_enc: expected 5 floats"),
     (
@@ -174,6 +199,18 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
             Dictionary.load(path)
 
 
+class Opaque(torch.Tensor):
+    """A tensor whose numbers lie elsewhere."""
+
+    @classmethod
+    def __torch_dispatch__(cls, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("opaque")
+
+
+class Subclass(torch.Tensor):
+    """A tensor that is one."""
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("vector", {"W_enc": torch.zeros(5)}, "W_enc: expected a float matrix .* got torch.float32 of shape"),
     ("integers", {"W_dec": torch.zeros(5, 4, dtype=torch.int64)}, "W_dec: expected a float matrix"),
@@ -188,6 +225,13 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("foreign activation", {"activation": torch.relu}, "activation=<built-in"),
     ("too few thresholds", {"activation": JumpReLU(torch.ones(4))}, "threshold"),
     ("pair", {"pair": "encoder"}, "pair='encoder'"),
+    ("float8", {name: t.to(torch.float8_e4m3fn) for name, t in weights().items()}, "W_enc: .* got torch.float8_e4m3fn"),
+    ("complex", {"W_enc": torch.zeros(5, 3, dtype=torch.complex64)}, "W_enc: .* got torch.complex64"),
+    ("sparse", {"W_enc": torch.ones(5, 3).to_sparse()}, r"W_enc: .* layout torch.sparse_coo: call .to_dense\(\)"),
+    ("sparse bias", {"b_dec": torch.ones(4).to_sparse()}, "b_dec: expected 4 floats, got .* layout torch.sparse_coo"),
+    ("opaque", {"W_dec": torch.ones(5, 4).as_subclass(Opaque)}, "W_dec: .* got a Opaque: expected a plain tensor"),
+    ("two devices", {"W_dec": torch.zeros(5, 4, device="meta")}, "weights of cpu, meta: expected one device"),
+    ("an activation's class", {"activation": ReLU}, "activation=.*: expected an object"),
 ]
 
 
@@ -224,3 +268,18 @@ def test_to_moves_a_copy() -> None:
     assert {getattr(copy, name).device.type for name in weights()} == {"meta"}
     assert dictionary.W_enc.device.type == "cpu"
     assert (copy.activation, copy.pair) == (TopK(2), "transcoder")
+
+
+def test_a_subclass_and_a_parameter_become_plain_tensors() -> None:
+    w = weights()
+    dictionary = make(W_enc=w["W_enc"].as_subclass(Subclass), W_dec=torch.nn.Parameter(w["W_dec"]))
+    assert {type(t) for t in dictionary.weights} == {Tensor}
+    assert torch.equal(dictionary.encode(inputs()), make().encode(inputs()))
+
+
+def test_the_meta_device_holds_no_numbers(tmp_path: Path) -> None:
+    empty = make(TopK(2)).to("meta")
+    assert not empty.finite()
+    for use in (lambda: empty.to("cpu"), lambda: empty.save(tmp_path / "file")):
+        with pytest.raises(LrbenchError, match="the device meta, which holds no numbers"):
+            use()

@@ -59,7 +59,7 @@ ROOMS = {
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),
     "studies": ("engine_quality", "falsify", "noise", "sweep"),
-    "cli": ("interrupt", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
+    "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
     "leaderboard": ("compile", "traps", "noise", "paired", "collapse", "compare_cells", "compare", "compare_source", "render",
                     "compare_report", "figures", "__init__"),
 }  # fmt: skip

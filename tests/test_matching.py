@@ -129,3 +129,16 @@ def test_mcc_equals_that_of_saelens(n_latents: int, n_features: int, dim: int) -
     rng = torch.Generator().manual_seed(n_latents)
     first, second = torch.randn(n_latents, dim, generator=rng), torch.randn(n_features, dim, generator=rng)
     assert mcc(first, second) == pytest.approx(float(theirs(first, second)), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-20, 1e-12, 1e20, 1e38])
+def test_the_length_of_a_row_does_not_count(size: float) -> None:
+    learned = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, -1.0], [0.3, 2.0]])
+    true = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-0.5, 1.0]])
+    expected = similarity(learned, true)
+    scaled = learned.clone()
+    scaled[::2] *= size
+    found = similarity(scaled, true)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.equal(found[1::2], expected[1::2])  # rows of ordinary length keep every digit
+    assert torch.allclose(similarity(learned.double() * size**7.0, true), expected, atol=1e-6)  # beyond float32

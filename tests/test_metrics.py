@@ -283,3 +283,21 @@ def test_scoring_is_repeatable_and_leaves_no_trace(task: Task) -> None:
     assert similarity(task.truth("crosscoder")[0], task.truth("crosscoder")[0]).diagonal().tolist() == pytest.approx(
         [1.0] * 16
     )
+
+
+@pytest.mark.parametrize("size", [2.0**-90, 2.0**90])
+def test_rows_of_any_length_score_the_same(task: Task, size: float) -> None:
+    plain = mangled(task, "autoencoder", ReLU())
+    scaled = Dictionary(plain.W_enc / size, plain.b_enc / size, plain.W_dec * size, plain.b_dec, ReLU())
+    expected, found = score(plain, task), score(scaled, task)
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
+
+
+def test_an_error_too_large_for_float32_is_a_number_and_one_without_end_is_refused(task: Task) -> None:
+    plain = mangled(task, "autoencoder")
+    far = Dictionary(plain.W_enc, plain.b_enc, plain.W_dec * 1e25, plain.b_dec, plain.activation)
+    assert 1e40 < score(far, task)["fvu"] < math.inf
+    assert score(far, task)["headline"] == pytest.approx(score(plain, task)["headline"], abs=1e-6)
+    endless = Dictionary(plain.W_enc * 1e20, plain.b_enc, plain.W_dec * 1e25, plain.b_dec, plain.activation)
+    with pytest.raises(LrbenchError, match="reconstructions of the held-out samples are not finite"):
+        score(endless, task)

@@ -197,7 +197,7 @@ def test_bad_input_is_one_line(project: pytest.Pytester) -> None:
     for options, message in (
         (("--lrbench-suite", "smok"), "unknown suite 'smok': did you mean smoke?*"),
         (("--lrbench-method", "topk"), "unknown method 'topk': did you mean topk_sae*"),
-        (("--lrbench-seeds", "0"), "seeds=0: expected at least 1"),
+        (("--lrbench-seeds", "0"), "seeds=0: expected 1 to 1000"),
         (("--lrbench-out", "a_file"), "*a_file is a file, but results need a folder*"),
         (("--lrbench-baseline", "nowhere"), "there is no folder *nowhere: --lrbench-baseline needs one of records"),
     ):

@@ -90,7 +90,7 @@ def test_plan_orders_cells_task_by_task(tmp_path: Path) -> None:
         ({"suite": "quik"}, "unknown suite 'quik': did you mean quick"),
         ({"tasks": ["nose/0.3"]}, "unknown task 'nose/0.3': did you mean noise"),
         ({"methods": ["topk_sea"]}, "unknown method 'topk_sea': did you mean topk_sae"),
-        ({"seeds": 0}, "seeds=0: expected at least 1"),
+        ({"seeds": 0}, "seeds=0: expected 1 to 1000"),
         ({"workers": 0}, "workers=0: expected a number above 0"),
         ({"timeout": -1.0}, "timeout=-1: expected a number above 0"),
         ({"timeout": float("nan")}, "timeout=nan: expected"),

@@ -195,7 +195,7 @@ def test_a_plan_without_a_cell_says_so(crowding: Path) -> None:
         (["study", "falsfy"], "unknown study 'falsfy': did you mean falsify"),
         (["study", "nowhere.py"], "cannot be read"),
         (["study", "falsify", "--suite", "smok"], "unknown suite 'smok'"),
-        (["study", "falsify", "--seeds", "0"], "seeds=0: expected at least 1"),
+        (["study", "falsify", "--seeds", "0"], "seeds=0: expected 1 to 1000"),
         (["falsify", "--out", "page.md"], "is the folder of the records, --page names the page"),
         (["study", "falsify", "--suite", "smoke", "--workers", "0"], "workers=0: expected"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -11,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from lrbench.errors import LrbenchError, UnknownName
+from lrbench.errors import LrbenchError, UnknownName, one_line
 
 
 @lru_cache(maxsize=4)
@@ -51,13 +52,23 @@ def matching(kind: str, patterns: Iterable[str], names: list[str]) -> set[str]:
     return chosen
 
 
+def python_file(path: Path) -> Path:
+    """Return the full path of a user's file, or raise `LrbenchError` when there is none."""
+    try:
+        if path.is_file():
+            return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a link to itself, a NUL
+        raise LrbenchError(f"{path}: no such Python file ({one_line(str(error))})") from error
+    raise LrbenchError(f"{path}: no such Python file")
+
+
 def import_file(path: Path) -> ModuleType:
     """Import a user's file under a name of its own, never through ``sys.path``."""
-    path = path.resolve()
-    name = f"lrbench_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    path = python_file(path)
+    name = f"lrbench_file_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise LrbenchError(f"{path}: no such Python file")
+    if spec is None:
+        raise LrbenchError(f"{path}: no Python file; its name has to end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrbench.catalogue import address
-from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, same_file
+from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, python_file, same_file
 from lrbench.catalogue.source import TWINS, MethodInfo, describe_method, hash_of_method
 from lrbench.errors import LrbenchError, UnknownName
 
@@ -205,7 +205,7 @@ def _in_catalogue(glob: str, pattern: str) -> list[MethodInfo]:
 
 
 def _in_file(base: str, twin: str) -> list[MethodInfo]:
-    path = Path(base).resolve()
+    path = python_file(Path(base))
     ours = modules("methods").get(path.stem)
     if ours is not None and same_file(path, ours):
         return _in_catalogue(_joined(path.stem, twin), base)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,10 +12,13 @@ from types import ModuleType
 from typing import Any
 
 from lrbench.catalogue import address
-from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, same_file
+from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, python_file, same_file
 from lrbench.catalogue.imports import hash_of_code
+from lrbench.catalogue.source import KINDS, TWINS
 from lrbench.errors import LrbenchError, UnknownName
 from lrbench.task import SUITES, Family, Task, get_suite
+
+LEVEL_NAME = re.compile(r"[\w+=-][\w.+=-]*")  # a task's name becomes folders
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ def _built_in() -> list[_TaskFile]:
 
 
 def _file(path: Path) -> _TaskFile:
-    path = path.resolve()
+    path = python_file(path)
     ours = modules("tasks").get(path.stem)
     if ours is not None and (same_file(path, ours)):
         return next(file for file in _built_in() if file.path == ours)
@@ -216,7 +220,24 @@ def _file(path: Path) -> _TaskFile:
     for name in found.keys() & families().keys():
         advice = "rename the function (in a clone, `pip install -e .` makes its own files the built-in ones)"
         raise LrbenchError(f"{path}: a built-in task family is called {name!r} already: {advice}")
+    for family in found.values():
+        _check(family, path)
     return _TaskFile(path, found, f"{path}::")
+
+
+def _check(family: Family, path: Path) -> None:
+    """Raise `LrbenchError` for a declaration that no run could make sense of."""
+    if not isinstance(family.levels, Mapping) or not family.levels:
+        raise LrbenchError(f"{path}: {family.name} has no level; expected @family(levels={{NAME: VALUE}})")
+    for level in family.levels:
+        if not isinstance(level, str) or not LEVEL_NAME.fullmatch(level):
+            raise LrbenchError(
+                f"{path}: the level {level!r:.80}: expected letters, digits and . _ + = -, such as 'even'"
+            )
+    for what, names, known in (("kinds", family.kinds or (), KINDS), ("twins", family.twins, [*TWINS])):
+        for name in names:
+            if name not in known:
+                raise LrbenchError(f"{path}: {what}={names!r}: {name!r} is none of {', '.join(known)}")
 
 
 def _declared(module: ModuleType) -> dict[str, Family]:
@@ -228,8 +249,17 @@ def _declared(module: ModuleType) -> dict[str, Family]:
 def _matching(pattern: str, suite: str) -> list[TaskInfo]:
     path, _, glob = pattern.partition("::") if _is_task_file(pattern) else ("", "", pattern)
     files = [_file(Path(path))] if path else _built_in()
-    if not glob:
-        return [task for file in files for task in file.tasks() if suite in task.suites]
+    if path and not glob:
+        tasks = files[0].tasks()
+        example = f"{path}::{tasks[0].name}"
+        if "::" in pattern:
+            raise LrbenchError(
+                f"{pattern}: names no task behind ::; expected one, such as {example}, or {path} for all"
+            )
+        of_suite = [task for task in tasks if suite in task.suites]
+        if not of_suite:
+            raise LrbenchError(f"{path}: the suite {suite} runs none of its tasks; name them, such as {example}")
+        return of_suite
     found = address.brackets(glob)
     for file in files:
         if found is not None and found[0] in file.families:

@@ -20,7 +20,6 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; ctrl-C is a `KeyboardInterrupt` where the command has nothing to say about it."""
     try:
         code = _command()(arguments, prog_name="lrbench", standalone_mode=False)
-        sys.stdout.flush()
     except UsageError as error:
         return complain(error.format_message())
     except LrbenchError as error:

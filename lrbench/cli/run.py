@@ -74,6 +74,8 @@ def run_command(
 
     began = time.monotonic()
     cells = [replace(cell, certify=certify) for cell in plan(suite, task or (), method or (), seeds, salt=salt)]
+    if not cells:
+        raise LrbenchError("these tasks ask for no method, so there is no cell to run: name one with --method")
     cells = in_sandbox(cells) if sandbox else cells
     summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
     print(_report(summary, out, time.monotonic() - began))
@@ -113,20 +115,24 @@ def study_command(
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LrbenchError(f"cannot write into {target.parent}: {error.strerror}; name another --page") from error
-    failed = 0
+    failed, report = 0, ""
     if not from_records:
         summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
-        print(_report(summary, out, time.monotonic() - began))
-        failed = summary.failed
-    records, origin = study_records(info, cells, out)
+        failed, report = summary.failed, _report(summary, out, time.monotonic() - began)
+    try:  # the page is written before anything is printed, and a page that cannot be made hides no report
+        records, origin = study_records(info, cells, out)
+        try:
+            shown = load_study(info.source).write(records, suite, target)
+        except OSError as error:
+            unwritten = f"cannot write {error.filename or target}: {error.strerror}; name another --page"
+            raise LrbenchError(unwritten) from error
+        if pack:
+            write_packed(info.packed(suite), records)
+    finally:
+        if report:
+            print(report)
     if len(records) < len(cells):
         print(f"{len(cells) - len(records)} of {len(cells)} cells have no record in {origin}", file=sys.stderr)
-    try:
-        shown = load_study(info.source).write(records, suite, target)
-    except OSError as error:
-        raise LrbenchError(f"cannot write {error.filename or target}: {error.strerror}; name another --page") from error
-    if pack:
-        write_packed(info.packed(suite), records)
     print(f"{shown}\n\npage  {target}, from {len(records)} records in {origin}")
     raise typer.Exit(EXIT_FAILED_CELLS if failed else EXIT_OK)
 

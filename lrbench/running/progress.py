@@ -51,7 +51,8 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if not self._bar.disable:  # older versions of rich print an empty line for a bar that was never shown
+            self._bar.stop()
 
     def planned(self, todo: Sequence[Cell], done: int, problems: Sequence[Problem]) -> None:
         """Say what lies ahead."""

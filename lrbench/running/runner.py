@@ -25,6 +25,7 @@ from lrbench.seeds import salt_hash
 from lrbench.store import Problem, Store
 from lrbench.task import get_suite
 
+MOST_SEEDS = 1000  # of a run; hyper-parameters are chosen on the seeds from there on
 DEVICES = ("auto", "cpu", "cuda")
 PRELOAD = ("lrbench.running.preload",)
 
@@ -86,11 +87,11 @@ def plan(
     Raises
     ------
     LrbenchError
-        For an unknown name or a number below 1.
+        For an unknown name, or a number that is not in 1 to 1000.
     """
     count = get_suite(suite).seeds if seeds is None else seeds
-    if count < 1:
-        raise LrbenchError(f"seeds={count}: expected at least 1")
+    if not 1 <= count <= MOST_SEEDS:
+        raise LrbenchError(f"seeds={count}: expected 1 to {MOST_SEEDS}")
     salt = os.environ.get(SALT, "") if salt is None else salt
     return plan_seeds(suite, tasks, methods, range(count), provenance_of(device), salt)
 

@@ -11,7 +11,7 @@ from lrbench.errors import LrbenchError
 from lrbench.record import Record
 from lrbench.running.cell import Cell
 from lrbench.running.provenance import provenance_of
-from lrbench.running.runner import plan_seeds
+from lrbench.running.runner import MOST_SEEDS, plan_seeds
 from lrbench.store import Store, read_packed
 from lrbench.task import get_suite
 
@@ -31,11 +31,11 @@ def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[C
     Raises
     ------
     LrbenchError
-        For an unknown suite, a number of seeds below 1, a plan without a cell, or a name in it that does not exist.
+        For an unknown suite, a number of seeds that is not in 1 to 1000, a plan without a cell, or a name in it that does not exist.
     """
     get_suite(suite)
-    if seeds is not None and seeds < 1:
-        raise LrbenchError(f"seeds={seeds}: expected at least 1")
+    if seeds is not None and not 1 <= seeds <= MOST_SEEDS:
+        raise LrbenchError(f"seeds={seeds}: expected 1 to {MOST_SEEDS}")
     study = load_study(info.source)
     measure_hash, provenance = hash_of_measure(study), provenance_of("cpu")
     cells: dict[tuple[str, str, int], Cell] = {}

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lrbench.errors import LrbenchError
 
 SMALL = 2048  # members of the smaller side up to which SciPy's dense solver serves: a second at most, and nothing to compile
+ORDINARY = (1e-9, 1e15)  # largest entry of a row that float32 can normalise as it is
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,17 @@ def similarity(
         )
     if not bool(torch.isfinite(learned).all()):
         raise LrbenchError("the dictionary holds NaN or infinite directions: it cannot be scored")
-    return (F.normalize(learned.float(), dim=1) @ F.normalize(true.float(), dim=1).T).abs_().clamp_max_(1.0)
+    return (unit_rows(learned) @ unit_rows(true).T).abs_().clamp_max_(1.0)
+
+
+def unit_rows(rows: Float[Tensor, "row dim"]) -> Float[Tensor, "row dim"]:
+    """Return rows of length 1 in float32, however short or long they are; a row of zeros stays one."""
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    shortest, longest = ORDINARY  # beyond these the squares that the norm sums up may under- or overflow
+    odd = (largest > 0) & ((largest < shortest) | (largest > longest))
+    if bool(odd.any()):
+        rows = torch.where(odd, rows / largest, rows)
+    return F.normalize(rows.float(), dim=1)
 
 
 def match(similarities: Float[Tensor, "latent feature"], live: Tensor | None = None) -> Match:

@@ -210,7 +210,11 @@ def observe(dictionary: Dictionary, task: Task, features: SparseFeatures) -> Act
     residual = 0.0
     for rows, codes in _encoded(dictionary, inputs):
         fires[rows] = codes > 0
-        residual += float((targets[rows] - dictionary.decode(codes)).pow(2).sum())
+        error = targets[rows] - dictionary.decode(codes)
+        squares = float(error.pow(2).sum())
+        residual += squares if math.isfinite(squares) else float(error.double().pow(2).sum())
+    if not math.isfinite(residual):
+        raise LrbenchError("latents or reconstructions of the held-out samples are not finite: they cannot be scored")
     served = torch.zeros(dictionary.n_latents)
     for _, codes in _encoded(dictionary, task.isolated(dictionary.pair)):
         served += (codes > 0).sum(0)
