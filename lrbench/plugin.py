@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from pathlib import Path
@@ -162,11 +163,14 @@ class Bench:
 
     def cells(self, file: Path) -> list[Cell]:
         """Plan the cells of a task file: the suite's defaults, or the named tasks that it declares."""
-        from lrbench.catalogue.tasks import families
+        from lrbench.catalogue.tasks import families, tasks_in
         from lrbench.errors import LrbenchError
         from lrbench.running.runner import plan
 
-        tasks = [f"{file}::{pattern}" for pattern in self._named_in(file)] if self.tasks else [str(file)]
+        asked = any(
+            self.suite in info.suites for info in tasks_in(file)
+        )  # a folder may hold files that the suite leaves out
+        tasks = [f"{file}::{pattern}" for pattern in self._named_in(file)] if self.tasks else [str(file)] * asked
         cells = plan(self.suite, tasks, self.methods, self.seeds) if tasks else []
         for family in dict.fromkeys(cell.family for cell in cells):
             if self.files.setdefault(family, file) != file:
@@ -213,7 +217,7 @@ class Bench:
         if not self.config.option.usepdb:
             return keep(self.store, self.worker.run(cell)), False
         try:  # in this process, so that the debugger stops inside the method; such a run leaves no record
-            return attempt(cell, time.perf_counter()), False
+            return attempt(replace(cell, isolation="none"), time.perf_counter()), False
         except NotApplicable as why:
             pytest.skip(str(why))
 

@@ -33,7 +33,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a study may measure: a dictionary, and how it came about."""
+    """What a study may measure: a dictionary, and how it came about.
+
+    ``seed`` is the task's; training again with ``method.fit(task.view(method.pair), seed=task.fit_seed)`` gives the same dictionary.
+    """
 
     dictionary: Dictionary
     task: Task

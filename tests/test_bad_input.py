@@ -70,7 +70,7 @@ def complaint(capsys: pytest.CaptureFixture[str], command: str) -> str:
         ("run --method topk", "unknown method 'topk': did you mean topk_sae"),
         ("run --task noise/0.3::x", "unknown task 'noise/0.3::x': did you mean noise/0.3"),
         ("run --method syntax.py", "syntax.py: is not valid Python (invalid syntax"),
-        ("run --method binary.py", "binary.py: is not valid Python ('utf-8' codec can't decode"),
+        ("run --method binary.py", "binary.py: is not valid Python ("),
         ("run --method no_method.py", "no_method.py: declares no method; expected a line METHOD = ..."),
         ("run --method missing.py", "missing.py: cannot be read (No such file or directory); expected a Python file"),
         ("run --method folder.py", "folder.py: cannot be read (Is a directory); expected a Python file"),
@@ -167,7 +167,7 @@ def records() -> Path:
 REASONS = {
     "truncated.json": "is not complete JSON: truncated or foreign",
     "foreign.json": "is not an lrbench record: it has no schema version",
-    "future.json": "was written by a newer lrbench: schema 99, this one reads 2",
+    "future.json": "was written by a newer lrbench: schema 99, this one reads 3",
     "invalid.json": "is not a valid record: seed: ",
 }
 

@@ -66,7 +66,7 @@ def test_a_study_trains_a_users_method_again_on_the_other_side(tmp_path: Path) -
         '"""Trains again."""\nimport os\nfrom lrbench.study import Block, Study\n'
         f"def plan(suite, seeds): return [Block([{TASK!r}], [{str(own)!r}], [0])]\n"
         "def measure(trained):\n"
-        "    again = trained.method.fit(trained.task.view(trained.method.pair), seed=trained.seed)\n"
+        "    again = trained.method.fit(trained.task.view(trained.method.pair), seed=trained.task.fit_seed)\n"
         "    return {'same': float((again.W_dec == trained.dictionary.W_dec).all())}\n"
         "def write(records, suite, path):\n"
         "    path.write_text(str(records[0].measures['again'].values['same']))\n    return 'done'\n"

@@ -132,7 +132,7 @@ def test_a_full_disk_behind_stdout_is_one_line_and_the_verdict_stands(folders: P
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert done.stderr == "cannot print the comparison: No space left on device\n"
+    assert done.stderr == "error: cannot write to stdout: No space left on device; send it to another place\n"
 
 
 def test_files_are_written_whatever_the_verdict(folders: Path) -> None:

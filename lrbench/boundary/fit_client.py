@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import secrets
 import select
@@ -30,6 +31,7 @@ from lrbench.record import recordable
 from lrbench.view import TrainView
 
 POLL_SECONDS = 0.1
+SETTINGS_SECONDS = 60.0  # for a file to be imported and to say how its settings are spelled
 GRACE_SECONDS = 2.0  # for a process that has answered, or closed its end, to be gone
 START_SECONDS = 120.0
 MOST_DESCRIPTORS = 1 << 16
@@ -47,6 +49,9 @@ class _Process(Protocol):
 
     def ended(self, seconds: float) -> int | None:
         """Return its exit status once it has ended, after waiting for as long."""
+
+    def said(self) -> str:
+        """Return what it complained of before it could begin, once it has ended."""
 
     def end(self) -> None:
         """End it and all that it started."""
@@ -119,7 +124,7 @@ def canonical_elsewhere(source: str, settings: str) -> list[str]:
         With what it says against the settings.
     """
     try:
-        found = _Exchange(_forked(), 0).run(Request(source=source, settings=settings), b"")
+        found = _Exchange(_forked(), 0, seconds=SETTINGS_SECONDS).run(Request(source=source, settings=settings), b"")
     finally:
         _close_server()
     names = found.answer.names
@@ -137,17 +142,20 @@ class _Exchange:
         Who is asked; it has ended when `run` returns or raises.
     limit
         Bytes that may follow the answer.
-    memory_gb
-        What the process and all that it starts may hold.
+    memory_gb, seconds
+        What the process and all that it starts may hold, and how long they may take.
     """
 
-    def __init__(self, process: _Process, limit: int, memory_gb: float | None = None) -> None:
+    def __init__(
+        self, process: _Process, limit: int, memory_gb: float | None = None, seconds: float | None = None
+    ) -> None:
         self.answer: Answer
         self.body = bytearray()
         self.started: Started | None = None
         self.seconds = self.peak_mb = 0.0
         self._process, self._memory_gb, self._reader = process, memory_gb, wire.Reader(limit)
         self._key, self._next_look = secrets.token_hex(16), time.monotonic() + POLL_SECONDS
+        self._seconds, self._last_moment = seconds, time.monotonic() + (seconds or math.inf)
 
     def run(self, request: Request, body: bytes) -> _Exchange:
         """Ask, listen, end the process, and raise `NotApplicable` or `FitFailed` where that is the answer."""
@@ -182,7 +190,9 @@ class _Exchange:
                 if not all(map(recordable, message.hyperparameters.values())):
                     raise wire.Breach("it sent hyper-parameters that no record can hold")
                 self.started, began = message, time.perf_counter()
-        raise wire.FitFailed(kernel.how_it_ended(self._process.ended(GRACE_SECONDS)))
+        status = self._process.ended(GRACE_SECONDS)
+        said = self._process.said() if self.started is None and status is not None else ""
+        raise wire.FitFailed(f"{kernel.how_it_ended(status)}{said and f': {said}'}")
 
     def _chunks(self) -> Iterator[bytes]:
         """Yield what comes over the connection until it is closed, or its process has ended and nothing is left to read."""
@@ -192,6 +202,8 @@ class _Exchange:
             if not ready and gone:
                 return
             self._watch_memory()
+            if time.monotonic() > self._last_moment:
+                raise wire.FitFailed(f"it did not answer within {self._seconds:g} s")
             if ready:
                 try:
                     chunk = self._process.connection.recv(wire.CHUNK)
@@ -267,6 +279,9 @@ class _ForkedFit:
         if self._status is None:
             self._status = self._server.ended(seconds)
         return self._status
+
+    def said(self) -> str:
+        return ""
 
     def end(self) -> None:
         self.connection.close()

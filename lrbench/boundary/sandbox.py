@@ -30,7 +30,7 @@ SYSTEM = (
     "/sys/devices/system/cpu",
 )
 KEPT = ("LANG", "LD_LIBRARY_PATH", "LRBENCH_ENGINE", "CUDA_VISIBLE_DEVICES")
-FIRST_USER = 60_000  # nobody in particular: a fit of its own user has a count of processes of its own
+FIRST_USER, USERS = 60_000, 5_000  # nobody in particular: a fit of its own user has a count of processes of its own
 LOOPS, OWN_LOOPS = "/loops", "/tmp/loops"
 
 
@@ -96,7 +96,7 @@ class Sandboxed:
             copy = Path(shutil.copyfile(source, Path(self._folder.name, "method")))  # whoever may read the original
             copy.chmod(0o644)
             shown[str(source)] = str(copy)
-        user = FIRST_USER + secrets.randbelow(5000) if os.geteuid() == 0 else None
+        user = FIRST_USER + secrets.randbelow(USERS) if _gives_up_root() else None
         memory, disk = int(limits.memory_gb * 1e9), limits.disk_mb * 1_000_000
         with theirs:
             call = f"fit_process.serve_sandboxed({theirs.fileno()}, {user}, {memory}, {disk}, {limits.processes})"
@@ -123,15 +123,18 @@ class Sandboxed:
         return kernel.as_status(status)
 
     def said(self) -> str:
-        """Return the last line that was complained before the method was loaded; only for a sandbox that has ended."""
-        lines = (self._process.stderr.read() if self._process.stderr else b"").decode(errors="replace").splitlines()
+        """Return the last line that it complained of before it could begin, once it has ended."""
+        assert self._process.stderr is not None
+        lines = self._process.stderr.read().decode(errors="replace").splitlines()
         return one_line(lines[-1]) if lines else ""
 
     def end(self) -> None:
         """End the sandbox: the kernel takes all its processes with it."""
+        assert self._process.stderr is not None
         self.connection.close()
         self._process.kill()
         self._process.wait()
+        self._process.stderr.close()
         self._folder.cleanup()
 
 
@@ -146,13 +149,21 @@ def _packages() -> list[str]:
     return [str(Path(__file__).parents[1]), *homes]
 
 
+def _gives_up_root() -> bool:
+    """Whether this is root and can become one of our users: not inside a container that has a single one."""
+    if os.geteuid():
+        return False
+    ranges = [map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(first <= FIRST_USER and first + count >= FIRST_USER + USERS for first, _, count in ranges)
+
+
 def _walls(disk_mb: int) -> list[str]:
     """What separates the sandbox; as root it needs no user namespace, and the program inside becomes an ordinary user."""
     size = ["--size", str(disk_mb * 1_000_000)]
     return [
         *("bwrap", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"),
         *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
-        *([] if os.geteuid() == 0 else ["--unshare-user"]),
+        *([] if _gives_up_root() else ["--unshare-user"]),
         *("--proc", "/proc", "--dev", "/dev"),
         *(*size, "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),
         *(*size, "--perms", "1777", "--tmpfs", "/tmp"),

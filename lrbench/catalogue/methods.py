@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrbench.catalogue import address
-from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, python_file, same_file
+from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, same_file
 from lrbench.catalogue.source import TWINS, MethodInfo, describe_method, hash_of_method
-from lrbench.errors import LrbenchError, UnknownName
+from lrbench.errors import LrbenchError, UnknownName, one_line
 
 if TYPE_CHECKING:
     from lrbench.method import Method
@@ -205,19 +205,24 @@ def _in_catalogue(glob: str, pattern: str) -> list[MethodInfo]:
 
 
 def _in_file(base: str, twin: str) -> list[MethodInfo]:
-    path = python_file(Path(base))
+    try:
+        path = Path(base).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a NUL
+        raise LrbenchError(f"{base}: no such Python file ({one_line(str(error))})") from error
     ours = modules("methods").get(path.stem)
-    if ours is not None and same_file(path, ours):
-        return _in_catalogue(_joined(path.stem, twin), base)
-    if split(path.stem)[0] in modules("methods"):
+    built_in = ours is not None and same_file(path, ours)
+    if not built_in and split(path.stem)[0] in modules("methods"):
         raise LrbenchError(
             f"{path.name}: a method of the catalogue is called {split(path.stem)[0]!r} already, their records would be"
             " one: rename the file"
         )
-    found = {info.twin: info for info in describe_method(path, str(path))}
+    found = {
+        info.twin: info
+        for info in describe_method(ours if built_in and ours else path, path.stem if built_in else str(path))
+    }
     if twin not in found:
         raise LrbenchError(f"{path.name} has no twin {twin!r}: only a file with METHOD = SDL(...) has twins")
-    if found[twin].kind == "reference":
+    if not built_in and found[twin].kind == "reference":
         raise LrbenchError(f"{path.name}: kind='reference' is for the ends of the catalogue's scale: leave kind out")
     return [found[twin]]
 

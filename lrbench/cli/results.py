@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -64,20 +63,8 @@ def compare_command(
     for path, render in ((markdown, compare_report.as_markdown), (as_json, compare_report.as_json)):
         if path is not None:
             write_text(path, render(comparison, old, new))
-    print_if_read(compare_report.as_text(comparison, old, new))
+    print(compare_report.as_text(comparison, old, new))
     raise typer.Exit(comparison.exit_code)
-
-
-def print_if_read(text: str) -> None:
-    """Print, and go on where nobody reads to the end: the exit code is the answer, also in front of a pipe that closed."""
-    try:
-        print(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-    except OSError as error:
-        print(f"cannot print the comparison: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def standings(page: str) -> str:

@@ -64,7 +64,7 @@ def run_command(
     salt: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT",
+            metavar="SALT",
             help="Run on worlds that no public seed describes. Default: LRBENCH_SALT, which other users cannot read.",
         ),
     ] = None,

@@ -47,17 +47,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Check:
-    """A named check; ``needs`` names the one that has to be ok before it can tell anything."""
+    """A named check; ``needs`` names those that have to be ok before it can tell anything."""
 
     name: str
-    needs: str | None
+    needs: tuple[str, ...]
     run: Callable[[Subject], str]
 
 
 CHECKS: list[Check] = []
 
 
-def check(name: str, needs: str | None = None) -> Callable[[Callable[[Subject], str]], Callable[[Subject], str]]:
+def check(name: str, *needs: str) -> Callable[[Callable[[Subject], str]], Callable[[Subject], str]]:
     """Put a function on the list of checks."""
 
     def register(run: Callable[[Subject], str]) -> Callable[[Subject], str]:
@@ -92,8 +92,9 @@ def check_method(info: MethodInfo) -> Iterator[Verdict]:
 
 
 def _judge(each: Check, subject: Subject, passed: set[str]) -> Verdict:
-    if each.needs is not None and each.needs not in passed:
-        return Verdict(each.name, "-", f"not run: it needs the check {each.needs!r} to be ok")
+    for needed in each.needs:
+        if needed not in passed:
+            return Verdict(each.name, "-", f"not run: it needs the check {needed!r} to be ok")
     with _caught() as printed:
         try:
             return Verdict(each.name, "ok", each.run(subject))
@@ -160,13 +161,13 @@ def _fit(subject: Subject) -> str:
     return f"returned a Dictionary of {dictionary.n_latents} latents after {subject.trial.seconds:.2f} s"
 
 
-@check("pair", needs="fit")
+@check("pair", "fit")
 def _pair(subject: Subject) -> str:
     _no_fault("pair", subject.dictionary, subject.view(), subject)
     return f"{subject.method.pair}, and its dictionary says so"
 
 
-@check("shapes", needs="fit")
+@check("shapes", "fit")
 def _shapes(subject: Subject) -> str:
     dictionary, view = subject.dictionary, subject.view()
     _no_fault("shapes", dictionary, view, subject)
@@ -174,7 +175,7 @@ def _shapes(subject: Subject) -> str:
     return f"{shapes}, width within {view.budget.n_latents}"
 
 
-@check("dtype and device", needs="fit")
+@check("dtype and device", "fit")
 def _dtype_and_device(subject: Subject) -> str:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
@@ -184,13 +185,13 @@ def _dtype_and_device(subject: Subject) -> str:
     return f"as the data: float32, on {' and '.join(devices)}"
 
 
-@check("finiteness", needs="shapes")
+@check("finiteness", "shapes")
 def _finiteness(subject: Subject) -> str:
     _no_fault("finiteness", subject.dictionary, subject.view(), subject)
     return "weights, latents and reconstructions are finite"
 
 
-@check("budget", needs="fit")
+@check("budget", "fit")
 def _budget(subject: Subject) -> str:
     view, meter = subject.view(), subject.trial.meter
     allowed, distinct = view.budget.n_samples, len(view.sites[0])
@@ -203,14 +204,14 @@ def _budget(subject: Subject) -> str:
     return f"spent {spent} of {allowed} samples"
 
 
-@check("view", needs="fit")
+@check("view", "fit")
 def _view(subject: Subject) -> str:
     if subject.trial.view_changed:
         raise Breach(VIEW_CHANGED)
     return "as it was before the fit"
 
 
-@check("seed", needs="fit")
+@check("seed", "fit")
 def _seed(subject: Subject) -> str:
     again = subject.fresh().fit(subject.view(), seed=subject.task.fit_seed)
     difference = _difference(subject.dictionary, again)
@@ -219,7 +220,7 @@ def _seed(subject: Subject) -> str:
     return "the same seed gives the same bits"
 
 
-@check("independence", needs="seed")
+@check("independence", "seed")
 def _independence(subject: Subject) -> str:
     _ = subject.trial  # the fit that must leave nothing behind
     seed = subject.other_task.fit_seed
@@ -231,7 +232,7 @@ def _independence(subject: Subject) -> str:
     return "a second fit does not depend on the first"
 
 
-@check("world", needs="finiteness")
+@check("world", "pair", "finiteness")
 def _world(subject: Subject) -> str:
     view, spec = subject.view(), subject.task.spec.world
     told = [subject.task.fit_seed, view.seed, *asdict(view.budget).values()]
@@ -257,7 +258,7 @@ def _world(subject: Subject) -> str:
     return f"none of the {len(told)} numbers that fit is given rebuilds it; headline {public:.2f}, {hidden:.2f} on a salted one"
 
 
-@check("save and load", needs="shapes")
+@check("save and load", "shapes")
 def _save_and_load(subject: Subject) -> str:
     dictionary, inputs = subject.dictionary, subject.samples()
     with tempfile.TemporaryDirectory() as folder:

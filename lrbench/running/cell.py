@@ -155,7 +155,7 @@ def attempt(cell: Cell, began: float) -> Record:
     dictionary, n_samples = accepted(fitted.dictionary, Asked(view, cell.kind)), view.budget.n_samples
     del view  # at the paper's scale the training data are a good part of the memory
     result = evaluate(dictionary, task)
-    trained = Trained(dictionary, task, fitted.method, task.fit_seed)
+    trained = Trained(dictionary, task, fitted.method, cell.seed)
     return make_record(
         cell,
         time.perf_counter() - began,

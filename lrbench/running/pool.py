@@ -26,19 +26,13 @@ from typing import Any
 import psutil
 
 from lrbench.boundary import kernel
-from lrbench.boundary.surroundings import SALT, safe_environment, safe_path
+from lrbench.boundary.surroundings import ONE_THREAD, SALT, safe_environment, safe_path
 from lrbench.errors import LrbenchError, describe
 from lrbench.running.worker import serve
 
 POLL_SECONDS = 0.1
 ANSWER_BYTES = 100_000_000
 START_ATTEMPTS = 8  # half a second apart: a fork server that was killed takes a moment to be gone
-
-# One thread per worker, whatever the number of workers: sums come out in the same order, so records are equal.
-ONE_THREAD = dict.fromkeys(
-    ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], "1"
-)
-
 
 SAFE_PATH = {
     "PYTHONSAFEPATH": "1",
@@ -307,7 +301,7 @@ def _start(work: str, setup: str | None, preload: Sequence[str]) -> tuple[ForkSe
     context.set_forkserver_preload([*preload])
     for attempt in range(START_ATTEMPTS):
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, work, setup, safe_environment() | ONE_THREAD))
+        process = context.Process(target=serve, args=(theirs, work, setup, safe_environment()))
         try:
             with _on_safe_path(), _environment(ONE_THREAD | SAFE_PATH), _without_main():
                 with _without_interrupts():

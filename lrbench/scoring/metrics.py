@@ -61,7 +61,7 @@ def score(dictionary: Dictionary, task: Task) -> dict[str, float]:
     --------
     >>> import lrbench
     >>> task = lrbench.load_task("superposition/1.30x", "smoke")
-    >>> dictionary = lrbench.load_method("random").fit(task.view(), seed=0)
+    >>> dictionary = lrbench.load_method("random").fit(task.view(), seed=task.fit_seed)
     >>> round(lrbench.score(dictionary, task)["headline"], 2)  # random directions are where the headline is zero
     0.0
     """

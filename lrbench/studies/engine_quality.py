@@ -34,7 +34,7 @@ def measure(trained: Trained) -> dict[str, float]:
     from lrbench.engine.mode import use
 
     with use("reference"):
-        dictionary = trained.method.fit(trained.task.view(trained.method.pair), seed=trained.seed)
+        dictionary = trained.method.fit(trained.task.view(trained.method.pair), seed=trained.task.fit_seed)
     scores = lrbench.score(dictionary, trained.task)
     return {name: scores[name] for name in METRICS}
 
