@@ -8,7 +8,6 @@ from lrbench.catalogue.methods import method_catalogue
 from lrbench.catalogue.source import MethodInfo
 from lrbench.contract.check import check_method
 
-
 # These twins train two or three times each; what they add is the same code for every method.
 LONG = ("resample", "autoanchor")
 BASES = ("topk_sae", "jumprelu_sae", "crosscoder")
