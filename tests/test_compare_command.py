@@ -279,7 +279,8 @@ def steps() -> dict[str, str]:
 
 def test_workflow_follows_githubs_schema(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
-    done = subprocess.run([*command, str(WORKFLOW)], capture_output=True, text=True)
+    own = ROOT / ".github" / "workflows" / "tests.yml"
+    done = subprocess.run([*command, str(WORKFLOW), str(own)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     broken = tmp_path / "broken.yml"
     broken.write_text(WORKFLOW.read_text().replace("runs-on: ubuntu-latest", "runs: ubuntu-latest"))
