@@ -48,9 +48,15 @@ def smoke(out: Path, *methods: Path | str, tasks: tuple[str, ...] = (TASK,), **o
 # the two paths
 
 
-@pytest.mark.parametrize("method", ["topk_sae", "jumprelu_sae", "kmeans", "ksvd", "transcoder+anchored"])
-def test_both_paths_give_the_same_record(method: str, tmp_path: Path) -> None:
-    (cell,) = plan("smoke", ["absorption/even"], [method])
+@pytest.mark.parametrize(
+    ("method", "task"),
+    [
+        *((name, "absorption/even") for name in ("topk_sae", "jumprelu_sae", "kmeans", "ksvd", "transcoder+anchored")),
+        ("topk_sae", "traps/polysemantic"),  # training has to start from a given point
+    ],
+)
+def test_both_paths_give_the_same_record(method: str, task: str) -> None:
+    (cell,) = plan("smoke", [task], [method])
     here = run_cell(cell)
     there = run_cell(replace(cell, isolation="process"))
     assert here.status == "ok", here.reason
@@ -78,10 +84,8 @@ def test_a_study_trains_a_users_method_again_on_the_other_side(tmp_path: Path) -
 
 
 def test_views_and_dictionaries_cross_bit_by_bit() -> None:
-    task = (
-        lrbench.load_task("traps/scrambled", "smoke") if _has("traps/scrambled") else lrbench.load_task(TASK, "smoke")
-    )
-    view = task.view("autoencoder")
+    view = lrbench.load_task("traps/polysemantic", "smoke").view("autoencoder")
+    assert view.start is not None
     request, body = pack_view(view, source="x", seed=1)
     again = unpack_view(request, bytearray(body))
     assert again.fingerprint() == view.fingerprint()
@@ -90,12 +94,6 @@ def test_views_and_dictionaries_cross_bit_by_bit() -> None:
     other = unpack_dictionary(facts, bytearray(tensors))
     inputs = view.head(64)[0]
     assert torch.equal(other.decode(other.encode(inputs)), dictionary.decode(dictionary.encode(inputs)))
-
-
-def _has(name: str) -> bool:
-    from lrbench.catalogue.tasks import task_catalogue
-
-    return name in {info.name for info in task_catalogue()}
 
 
 # the wire
@@ -186,14 +184,39 @@ def test_brackets_of_a_file_are_read_on_the_other_side(tmp_path: Path) -> None:
         plan("smoke", [TASK], [f"{file}[ratoi=2]"])
 
 
-def test_nothing_beside_the_user_is_imported(tmp_path: Path) -> None:
-    for name in ("random", "types", "torch", "numpy", "lrbench", "selectors", "sitecustomize"):
+def test_a_file_that_hangs_or_dies_when_it_is_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrbench.boundary.fit_client.SETTINGS_SECONDS", 1.0)
+    for body, says in (
+        ("while True: pass", "did not answer within 1 s"),
+        ("import os; os._exit(3)", "exited with code 3"),
+    ):
+        (tmp_path / "mine.py").write_text(f"METHOD = SDL()\n{body}\n")
+        with pytest.raises(LrbenchError, match=says):
+            plan("smoke", [TASK], [f"{tmp_path / 'mine.py'}[ratio=2]"])
+
+
+@pytest.mark.parametrize("by", ["script", "module"])
+def test_nothing_beside_the_user_is_imported(tmp_path: Path, by: str) -> None:
+    for name in (
+        "random",
+        "types",
+        "torch",
+        "numpy",
+        "selectors",
+        "sitecustomize",
+        *(["lrbench"] if by == "script" else []),
+    ):
         (tmp_path / f"{name}.py").write_text(
             f"open({str(tmp_path / 'ran')!r}, 'w').write({name!r})\nraise SystemExit(1)\n"
         )
     shutil.copy(modules("methods")["topk_sae"], tmp_path / "mine.py")
-    words = ("run", "--suite", "smoke", "--task", TASK, "--method", "mine.py", "--method", "pca", "--out", "out")
-    done = command(*words, cwd=tmp_path)
+    words = ["run", "--suite", "smoke", "--task", TASK, "--method", "mine.py", "--method", "pca", "--out", "out"]
+    if by == "module":
+        done = subprocess.run(
+            [sys.executable, "-m", "lrbench.cli", *words], capture_output=True, text=True, cwd=tmp_path
+        )
+    else:
+        done = command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "ran").exists()
 
