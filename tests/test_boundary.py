@@ -190,7 +190,7 @@ def test_a_file_that_hangs_or_dies_when_it_is_read_is_one_line(tmp_path: Path, m
         ("while True: pass", "did not answer within 1 s"),
         ("import os; os._exit(3)", "exited with code 3"),
     ):
-        (tmp_path / "mine.py").write_text(f"METHOD = SDL()\n{body}\n")
+        (tmp_path / "mine.py").write_text(f"{body}\nMETHOD = SDL()\n")
         with pytest.raises(LrbenchError, match=says):
             plan("smoke", [TASK], [f"{tmp_path / 'mine.py'}[ratio=2]"])
 

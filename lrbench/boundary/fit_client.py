@@ -125,6 +125,8 @@ def canonical_elsewhere(source: str, settings: str) -> list[str]:
     """
     try:
         found = _Exchange(_forked(), 0, seconds=SETTINGS_SECONDS).run(Request(source=source, settings=settings), b"")
+    except wire.FitFailed as failed:
+        raise LrbenchError(str(failed).removeprefix("LrbenchError: ")) from failed
     finally:
         _close_server()
     names = found.answer.names
