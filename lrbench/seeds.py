@@ -13,8 +13,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from lrbench.errors import LrbenchError
+
 if TYPE_CHECKING:
     import torch
+
+SECRET = 1 << 255  # seeds from here on are of a salt
+WORDS = 624  # of the state of a Mersenne twister
 
 
 def derive_seed(seed: int, *stream: str | int) -> int:
@@ -32,7 +37,7 @@ def derive_seed(seed: int, *stream: str | int) -> int:
 
 
 def salted(seed: int, salt: str) -> int:
-    """Return the 63-bit number that stands for a seed under a salt, and the seed itself without one.
+    """Return the number that stands for a seed under a salt, of 256 bits, and the seed itself without one.
 
     Examples
     --------
@@ -43,8 +48,7 @@ def salted(seed: int, salt: str) -> int:
     """
     if not salt:
         return seed
-    digest = hmac.digest(_key(salt), repr(int(seed)).encode(), "sha256")
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(hmac.digest(_key(salt), repr(int(seed)).encode(), "sha256"), "big") | SECRET
 
 
 def salt_hash(salt: str) -> str | None:
@@ -61,10 +65,29 @@ def _key(salt: str) -> bytes:
 
 
 def generator(seed: int, *stream: str | int) -> torch.Generator:
-    """Return a CPU generator for the named stream; random numbers are drawn on the CPU so that every device sees the same."""
+    """Return a CPU generator for the named stream; random numbers are drawn on the CPU so that every device sees the same.
+
+    Under a salt its whole state follows from the seed: torch's own seeding takes 32 bits of one, which could all be tried.
+    """
     import torch
 
-    return torch.Generator().manual_seed(derive_seed(seed, *stream))
+    drawn = torch.Generator().manual_seed(derive_seed(seed, *stream))
+    if seed >= SECRET:
+        _fill(drawn, hashlib.shake_256(repr((seed, *stream)).encode()).digest(4 * WORDS))
+    return drawn
+
+
+def _fill(drawn: torch.Generator, words: bytes) -> None:
+    """Fill the state of a generator just seeded: 624 words of 32 bits, each in 8 bytes, behind 24 bytes of counters."""
+    import torch
+
+    first = torch.Generator().manual_seed(1).get_state()[24:40].view(torch.int64).tolist()
+    if first != [1, 1812433254]:  # what a Mersenne twister begins with
+        raise LrbenchError("this version of torch keeps its generator in another form: salted worlds need another one")
+    state = drawn.get_state()
+    wide = torch.frombuffer(bytearray(words), dtype=torch.int32).to(torch.int64) & 0xFFFFFFFF
+    state[24 : 24 + 8 * WORDS] = wide.view(torch.uint8)
+    drawn.set_state(state)
 
 
 @contextmanager

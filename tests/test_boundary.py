@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
 import lrbench
-from lrbench.boundary import wire
+from lrbench.boundary import fit_client, wire
 from lrbench.boundary.messages import Started, pack_dictionary, pack_view, parsed, unpack_dictionary, unpack_view
 from lrbench.catalogue.files import modules
 from lrbench.catalogue.methods import select_methods
@@ -25,7 +26,7 @@ from lrbench.errors import LrbenchError
 from lrbench.record import Record
 from lrbench.running.cell import Cell, run_cell
 from lrbench.running.runner import plan, run, run_cells
-from lrbench.seeds import salt_hash
+from lrbench.seeds import derive_seed, generator, salt_hash, salted
 from lrbench.store import Store
 
 TASK = "noise/0.3"
@@ -146,6 +147,36 @@ def test_what_is_no_message_is_a_breach(header: dict[str, Any]) -> None:
     assert isinstance(parsed({"kind": "started", "key": "k", "hyperparameters": {"a": [1, 2.5, None]}}), Started)
 
 
+# without a process space of its own: containers refuse one
+
+HOSTILE = Path(__file__).parent / "hostile"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # this process forks, and has threads
+def test_a_fit_leaves_nobody_where_the_system_gives_no_process_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrbench.boundary.kernel.own_process_space", lambda: False)
+    fit_client._close_server()
+    fit_client.fork_server()
+    view = lrbench.load_task(TASK, "smoke").view("autoencoder")
+
+    def fitted(name: str, **limits: Any) -> Any:
+        return fit_client.FitElsewhere(source=str(HOSTILE / f"{name}.py"), **limits).fitted(view, 1)
+
+    try:
+        for name in ("leaves_a_daemon", "leaves_processes", "leaves_a_thread"):
+            assert fitted(name).dictionary.n_latents == 64
+        with pytest.raises(wire.FitFailed, match=r"more memory than the limit of 1\.5 GB"):
+            fitted("eats_memory_in_a_child", memory_gb=1.5)
+        with pytest.raises(wire.FitFailed, match="exited with code 1"):
+            fitted("exits_with_1")
+        (server,) = fit_client._SERVER
+        assert psutil.Process(server.pid).children(recursive=True) == []
+    finally:
+        fit_client._close_server()
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not any("left by hostile" in line for line in lines)
+
+
 # names, kinds, files
 
 
@@ -182,6 +213,14 @@ def test_brackets_of_a_file_are_read_on_the_other_side(tmp_path: Path) -> None:
     assert mark.read_text() != str(os.getpid())
     with pytest.raises(LrbenchError, match="did you mean ratio"):
         plan("smoke", [TASK], [f"{file}[ratoi=2]"])
+
+
+@pytest.mark.parametrize("name", ["ca", "[ratio=2]+anchored", "[\x1b=2]", "[a=1][b=2]"])
+def test_a_file_cannot_say_that_it_is_another_method(tmp_path: Path, name: str) -> None:
+    patch = f"import lrbench.catalogue.address\nlrbench.catalogue.address.settings_text = lambda values: {name!r}\n"
+    (tmp_path / "p.py").write_text(f"{modules('methods')['topk_sae'].read_text()}\n{patch}")
+    with pytest.raises(LrbenchError, match=r"it answered .* expected 1 times"):
+        plan("smoke", [TASK], [f"{tmp_path / 'p.py'}[ratio=2]"])
 
 
 def test_a_file_that_hangs_or_dies_when_it_is_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,3 +379,15 @@ def test_a_worker_of_a_task_file_is_not_used_again(tmp_path: Path) -> None:
     assert replace(cell, task_source="/x/mine.py::mine/one").foreign
     assert isinstance(cell, Cell)
     assert run_cells([], tmp_path / "out").ran == 0
+
+
+def test_under_a_salt_a_generators_whole_state_follows_from_it() -> None:
+    one, other = (generator(salted(0, salt), "world").get_state() for salt in ("a secret", "another"))
+    same = generator(salted(0, "a secret"), "world")
+    assert torch.equal(same.get_state(), one)
+    assert (
+        float((one[24 : 24 + 8 * 624] == other[24 : 24 + 8 * 624]).float().mean()) < 0.52
+    )  # half of the bytes are always 0
+    assert float(torch.randn(100_000, generator=same).mean()) == pytest.approx(0.0, abs=0.02)
+    assert float(torch.rand(100_000, generator=same).mean()) == pytest.approx(0.5, abs=0.01)
+    assert torch.equal(generator(3, "x").get_state(), torch.Generator().manual_seed(derive_seed(3, "x")).get_state())

@@ -18,7 +18,7 @@ from lrbench.boundary.sandbox import require_sandbox
 from lrbench.catalogue.files import modules
 from lrbench.errors import LrbenchError
 from lrbench.record import Record
-from lrbench.running.runner import run
+from lrbench.running.runner import plan, run
 from lrbench.store import Store
 
 TASK = "noise/0.3"
@@ -235,3 +235,13 @@ def test_where_the_system_refuses_a_sandbox_nothing_runs(tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LrbenchError, match=r"cannot make a sandbox here, nothing ran .bwrap: No permissions"):
         run("smoke", [TASK], ["pca"], out=tmp_path / "out", sandbox=True)
+
+
+@needs_sandbox
+def test_brackets_are_read_inside_too(tmp_path: Path) -> None:
+    mark, file = tmp_path / "mark", tmp_path / "mine.py"
+    text = f"\ntry:\n    open({str(mark)!r}, 'w')\nexcept OSError:\n    pass\n"
+    file.write_text(modules("methods")["topk_sae"].read_text() + text)
+    (cell,) = plan("smoke", [TASK], [f"{file}[ratio=2]"], sandbox=True)
+    assert (cell.method, cell.isolation) == ("mine[ratio=2]", "sandbox")
+    assert not mark.exists()

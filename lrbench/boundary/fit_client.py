@@ -24,16 +24,18 @@ from lrbench.boundary.messages import Answer, Request, Started, largest_answer, 
 from lrbench.boundary.sandbox import Limits, Sandboxed
 from lrbench.boundary.surroundings import safe_environment, safe_path
 from lrbench.boundary.training import Fitted
+from lrbench.catalogue import address
+from lrbench.catalogue.methods import split
 from lrbench.dictionary import Dictionary
-from lrbench.errors import TRACEBACK_LENGTH, LrbenchError, NotApplicable, one_line, printable_lines
+from lrbench.errors import LrbenchError, NotApplicable, one_line, printable_lines
 from lrbench.method import Method
-from lrbench.record import recordable
+from lrbench.record import TEXT_LENGTH, recordable
 from lrbench.view import TrainView
 
 POLL_SECONDS = 0.1
 SETTINGS_SECONDS = 60.0  # for a file to be imported and to say how its settings are spelled
 GRACE_SECONDS = 2.0  # for a process that has answered, or closed its end, to be gone
-START_SECONDS = 120.0
+END_SECONDS = 30.0  # for a process that was killed to be gone
 MOST_DESCRIPTORS = 1 << 16
 LAUNCH = "import sys; sys.path[:] = {path!r}; from lrbench.boundary import fit_process; {call}"
 
@@ -115,24 +117,40 @@ class FitElsewhere(Method):
         return Fitted(dictionary, reported, found.seconds, replace(self, reported=reported), found.peak_mb)
 
 
-def canonical_elsewhere(source: str, settings: str) -> list[str]:
+def canonical_elsewhere(source: str, settings: str, sandbox: bool = False) -> list[str]:
     """Return what `lrbench.catalogue.methods.canonical` says of a user's file, which is imported on the other side.
+
+    Parameters
+    ----------
+    source, settings
+        The file's path, with its twin's name where one is meant, and what stands in brackets.
+    sandbox
+        Whether the other side is a sandbox.
 
     Raises
     ------
     LrbenchError
         With what it says against the settings.
     """
+    asked = len(address.settings(settings, source))
+    file = Path(split(source)[0])
     try:
-        found = _Exchange(_forked(), 0, seconds=SETTINGS_SECONDS).run(Request(source=source, settings=settings), b"")
+        process = Sandboxed(file, Limits(), _command, safe_path()) if sandbox else _forked()
+        found = _Exchange(process, 0, seconds=SETTINGS_SECONDS).run(Request(source=source, settings=settings), b"")
     except wire.FitFailed as failed:
         raise LrbenchError(str(failed).removeprefix("LrbenchError: ")) from failed
     finally:
         _close_server()
-    names = found.answer.names
-    if not names or not all(name.isprintable() and len(name) < TRACEBACK_LENGTH for name in names):
-        raise wire.FitFailed(f"{source}: it answered without a name")
+    names = found.answer.names or []
+    if len(names) != asked or not all(map(_in_brackets, names)):
+        raise wire.FitFailed(f"{source}: it answered {one_line(repr(names), 80)}, expected {asked} times [key=value]")
     return names
+
+
+def _in_brackets(text: str) -> bool:
+    """Whether a text is one pair of brackets or nothing, so that it cannot change the name that it is put behind."""
+    found = address.brackets(f"x{text}")
+    return not text or (text.isprintable() and len(text) <= TEXT_LENGTH and found is not None and found[0] == "x")
 
 
 class _Exchange:
@@ -263,7 +281,8 @@ class _Server:
             self._said += chunk
         said, _, self._said = self._said.partition(b"\n")
         kind, _, number = said.partition(b" ")
-        assert kind == what, said
+        if kind != what:
+            raise wire.FitFailed("the server of fit processes is out of step: its last fit did not end")
         return int(number)
 
 
@@ -288,9 +307,8 @@ class _ForkedFit:
     def end(self) -> None:
         self.connection.close()
         if self._status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.ended(START_SECONDS)
+            kernel.end_tree(self.pid)
+            self.ended(END_SECONDS)
 
 
 _SERVER: list[_Server] = []  # of this process, at most one
@@ -301,11 +319,13 @@ def fork_server() -> None:
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if not pid:
-        line = theirs.detach()
-        os.closerange(3, line)
-        os.closerange(line + 1, MOST_DESCRIPTORS)
-        fit_process.serve(line)
-        os._exit(0)
+        try:
+            line = theirs.detach()
+            os.closerange(3, line)
+            os.closerange(line + 1, MOST_DESCRIPTORS)
+            fit_process.serve(line)
+        finally:
+            os._exit(1)  # never back into what this process is a copy of
     theirs.close()
     _SERVER.append(_Server(ours, pid))
 

@@ -60,12 +60,13 @@ def _fit_apart(connection: int) -> None:
     if not child:
         os.setsid()
         kernel.die_with_parent()
+        kernel.give_up_rights()
         _silence()
         fit_once(socket.socket(fileno=connection))
     os.close(connection)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if not alone:  # otherwise the kernel ends them with this process, the first of its space
-        _end_descendants()
+        kernel.end_tree(os.getpid(), itself=False)
     os._exit(kernel.as_exit_code(status))
 
 
@@ -79,15 +80,21 @@ def serve_sandboxed(connection: int, user: int | None, memory: int, disk: int, p
 
     from lrbench.boundary.sandbox import LOOPS, OWN_LOOPS
 
+    with contextlib.suppress(OSError):  # another worker may be writing there: what is missing is compiled again
+        shutil.copytree(LOOPS, OWN_LOOPS)
     if user is not None:
+        for folder, _, names in os.walk(OWN_LOOPS):
+            for place in (folder, *(os.path.join(folder, name) for name in names)):
+                os.chown(place, user, user)
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
     own = {"DATA": memory, "FSIZE": disk, "NPROC": processes + (os.cpu_count() or 1), "NOFILE": 256, "CORE": 0}
     for name, most in own.items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
-    if os.path.isdir(LOOPS):
-        shutil.copytree(LOOPS, OWN_LOOPS)
+        limit = getattr(resource, f"RLIMIT_{name}")
+        allowed = resource.getrlimit(limit)[1]
+        most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
+        resource.setrlimit(limit, (most, most))
     _preload()
     _silence()
     fit_once(socket.socket(fileno=connection))
@@ -138,14 +145,3 @@ def _silence() -> None:
     with open(os.devnull, "r+b", buffering=0) as null:
         for descriptor in (0, 1, 2):
             os.dup2(null.fileno(), descriptor)
-
-
-def _end_descendants() -> None:
-    import psutil
-
-    while children := psutil.Process().children(recursive=True):
-        for process in children:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(-1, 0)

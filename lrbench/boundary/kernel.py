@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 EXIT_SIGNAL = 128
+PR_CAPBSET_DROP, CAPABILITY_VERSION = 24, 0x20080522
+KILL_ROUNDS = 100
 
 
 def die_with_parent() -> None:
@@ -68,6 +71,38 @@ def own_process_space() -> bool:
     if libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0:
         libc.mount(b"proc", b"/proc", b"proc", 0, None)
     return True
+
+
+def give_up_rights() -> None:
+    """Give up what rights over its own space this process has, for good: it could bring back the /proc of outside."""
+    if LINUX:
+        libc = ctypes.CDLL(None)
+        for right in range(64):
+            libc.prctl(PR_CAPBSET_DROP, right, 0, 0, 0)
+        libc.capset((ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
+
+
+def end_tree(pid: int, itself: bool = True) -> None:
+    """End a process and all that descends from it, past the hook that spares the processes of others.
+
+    Orphans have to come back to a process of the tree, see `adopt_orphans`.
+    """
+    import psutil
+
+    kill = ctypes.CDLL(None).kill
+    for _ in range(KILL_ROUNDS):  # what is killed may have forked meanwhile
+        with contextlib.suppress(psutil.Error):
+            found = [
+                each for each in psutil.Process(pid).children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE
+            ]
+            for process in found:
+                kill(process.pid, signal.SIGKILL)
+            if found:
+                time.sleep(0.01)
+                continue
+        break
+    if itself:
+        kill(pid, signal.SIGKILL)
 
 
 def spare_others(event: str, arguments: tuple[Any, ...]) -> None:

@@ -155,4 +155,6 @@ def _as_bytes(tensors: dict[str, Tensor]) -> bytes:
 def _as_tensors(body: bytearray) -> dict[str, Tensor]:
     from safetensors.torch import load
 
-    return load(bytes(body))
+    content = bytes(body)
+    body.clear()  # at the paper's scale it is large
+    return load(content)

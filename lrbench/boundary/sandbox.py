@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -88,25 +86,35 @@ class Sandboxed:
         from lrbench.jit import cache_folder
 
         self.connection, theirs = socket.socketpair()
-        self._folder = tempfile.TemporaryDirectory(prefix="lrbench-", ignore_cleanup_errors=True)
-        shown = _themselves([*SYSTEM, *path, *_packages(), sys.prefix, sys.base_prefix])
+        shown = _themselves([*SYSTEM, *_installed(path), *_packages(), sys.prefix, sys.base_prefix])
         shown[LOOPS] = str(cache_folder())
-        if source is not None:
-            Path(self._folder.name).chmod(0o711)
-            copy = Path(shutil.copyfile(source, Path(self._folder.name, "method")))  # whoever may read the original
-            copy.chmod(0o644)
-            shown[str(source)] = str(copy)
-        user = FIRST_USER + secrets.randbelow(USERS) if _gives_up_root() else None
+        copied = [] if source is None else [os.memfd_create("method")]  # whoever may read the original
+        for file in copied:
+            os.write(file, Path(str(source)).read_bytes())
+            os.lseek(file, 0, os.SEEK_SET)
+        own = [word for file in copied for word in ("--perms", "0644", "--ro-bind-data", str(file), str(source))]
+        user = FIRST_USER + os.getpid() % USERS if _gives_up_root() else None
         memory, disk = int(limits.memory_gb * 1e9), limits.disk_mb * 1_000_000
         with theirs:
             call = f"fit_process.serve_sandboxed({theirs.fileno()}, {user}, {memory}, {disk}, {limits.processes})"
             self._process = subprocess.Popen(
-                [*_walls(limits.disk_mb), *_bound(shown), "--remount-ro", "/", *_settings(), "--", *command(call)],
+                [
+                    *_walls(limits.disk_mb),
+                    *_bound(shown, source),
+                    *own,
+                    "--remount-ro",
+                    "/",
+                    *_settings(),
+                    "--",
+                    *command(call),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *copied],
             )
+        for file in copied:
+            os.close(file)
 
     @property
     def pid(self) -> int:
@@ -119,7 +127,6 @@ class Sandboxed:
             status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
-        self._folder.cleanup()
         return kernel.as_status(status)
 
     def said(self) -> str:
@@ -135,11 +142,21 @@ class Sandboxed:
         self._process.kill()
         self._process.wait()
         self._process.stderr.close()
-        self._folder.cleanup()
 
 
 def _themselves(places: Sequence[str]) -> dict[str, str]:
     return {place: place for place in map(os.path.abspath, places) if place != "/"}
+
+
+def _installed(path: Sequence[str]) -> list[str]:
+    """Those places where Python finds modules that are of an installation: a project's folder may hold anything."""
+    roots = [os.path.realpath(root) for root in (sys.prefix, sys.base_prefix)]
+    return [
+        place
+        for place in path
+        if os.path.basename(place) in ("site-packages", "dist-packages")
+        or any(os.path.realpath(place).startswith(root + os.sep) for root in roots)
+    ]
 
 
 def _packages() -> list[str]:
@@ -170,9 +187,11 @@ def _walls(disk_mb: int) -> list[str]:
     ]
 
 
-def _bound(files: dict[str, str]) -> list[str]:
+def _bound(files: dict[str, str], source: Path | None = None) -> list[str]:
     """Show files and folders, read-only, at their places; the folders above them are made, open to everybody and else empty."""
-    above = sorted({str(folder) for place in files for folder in Path(place).parents} - {"/", "/dev", "/tmp"})
+    above = sorted(
+        {str(folder) for place in (*files, source or "/") for folder in Path(place).parents} - {"/", "/dev", "/tmp"}
+    )
     cards = sorted(map(str, Path("/dev").glob("nvidia*")))
     return [
         *(word for folder in above for word in ("--perms", "0755", "--dir", folder)),

@@ -88,8 +88,7 @@ class Reader:
             if len(self._inbox) < START.size + header + body:
                 return
             text = bytes(self._inbox[START.size : START.size + header])
-            content = self._inbox[START.size + header : START.size + header + body]
-            del self._inbox[: START.size + header + body]
+            content = self._take(START.size + header, body)
             try:
                 found = json.loads(text)
             except (ValueError, RecursionError) as error:
@@ -97,3 +96,13 @@ class Reader:
             if not isinstance(found, dict):
                 raise Breach("it wrote to the pipe of its worker process what is no message")
             yield found, content
+
+    def _take(self, start: int, size: int) -> bytearray:
+        """Remove a frame and return what follows its header, without a copy where nothing else is there: it may be large."""
+        if len(self._inbox) > start + size:
+            content = self._inbox[start : start + size]
+            del self._inbox[: start + size]
+            return content
+        content, self._inbox = self._inbox, bytearray()
+        del content[:start]
+        return content

@@ -70,13 +70,15 @@ def run_command(
     ] = None,
 ) -> None:
     """Run every cell (task, method, seed) that has no record yet."""
-    from lrbench.running.runner import in_sandbox, plan
+    from lrbench.running.runner import plan
 
     began = time.monotonic()
-    cells = [replace(cell, certify=certify) for cell in plan(suite, task or (), method or (), seeds, salt=salt)]
+    cells = [
+        replace(cell, certify=certify)
+        for cell in plan(suite, task or (), method or (), seeds, salt=salt, sandbox=sandbox)
+    ]
     if not cells:
         raise LrbenchError("these tasks ask for no method, so there is no cell to run: name one with --method")
-    cells = in_sandbox(cells) if sandbox else cells
     summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
     print(_report(summary, out, time.monotonic() - began))
     raise typer.Exit(EXIT_FAILED_CELLS if summary.failed else EXIT_OK)

@@ -10,7 +10,6 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrbench.boundary import kernel
 from lrbench.boundary.sandbox import Limits
 from lrbench.boundary.training import Fitted, fit, reset_process, settings_of
 from lrbench.boundary.wire import FitFailed
@@ -143,8 +142,6 @@ def attempt(cell: Cell, began: float) -> Record:
     from lrbench.contract.faults import Asked, accepted
     from lrbench.scoring.metrics import evaluate
 
-    if cell.salt:
-        kernel.hide_memory()
     reset_process(cell.seed)
     task = _cached_task(cell.task_source, cell.suite, cell.seed, cell.salt)
     if (task.hash, task.world_hash) != (cell.task_hash, cell.world_hash):

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from operator import attrgetter
 from pathlib import Path
@@ -15,6 +16,7 @@ from lrbench.boundary import kernel
 from lrbench.boundary.sandbox import require_sandbox
 from lrbench.boundary.surroundings import SALT
 from lrbench.catalogue.methods import is_file, methods_for, select_methods
+from lrbench.catalogue.source import MethodInfo
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
 from lrbench.record import Provenance, Record, name_fault
@@ -69,6 +71,7 @@ def plan(
     seeds: int | None = None,
     device: str = "cpu",
     salt: str | None = None,
+    sandbox: bool = False,
 ) -> list[Cell]:
     """All cells of a run, task by task, so that neighbours share a world.
 
@@ -83,17 +86,21 @@ def plan(
         Where methods train.
     salt
         Makes worlds that no public seed describes, see `lrbench.seeds.salted`; ``LRBENCH_SALT`` by default, the empty one for none.
+    sandbox
+        Let every ``fit`` run in a sandbox but that of the references, which have to know the truth.
 
     Raises
     ------
     LrbenchError
-        For an unknown name, or a number that is not in 1 to 1000.
+        For an unknown name, a number that is not in 1 to 1000, or a sandbox that cannot be made here.
     """
     count = get_suite(suite).seeds if seeds is None else seeds
     if not 1 <= count <= MOST_SEEDS:
         raise LrbenchError(f"seeds={count}: expected 1 to {MOST_SEEDS}")
     salt = os.environ.get(SALT, "") if salt is None else salt
-    return plan_seeds(suite, tasks, methods, range(count), provenance_of(device), salt)
+    if salt:
+        kernel.hide_memory()  # of this process, which holds the salt
+    return plan_seeds(suite, tasks, methods, range(count), provenance_of(device), salt, sandbox)
 
 
 def plan_seeds(
@@ -103,10 +110,13 @@ def plan_seeds(
     seeds: Sequence[int],
     provenance: Provenance,
     salt: str = "",
+    sandbox: bool = False,
 ) -> list[Cell]:
     """All cells with the given seeds, see `plan`."""
+    if sandbox:
+        require_sandbox()
     task_infos = select_tasks(suite, tasks)
-    named = select_methods(methods, _canonical_elsewhere) if methods else None
+    named = select_methods(methods, partial(_canonical_elsewhere, sandbox=sandbox)) if methods else None
     for kind, infos in (("task", task_infos), ("method", named or ())):
         for fault in filter(None, (name_fault(kind, info.name) for info in infos)):
             raise LrbenchError(f"{fault}; records could not be named after it")
@@ -132,17 +142,23 @@ def plan_seeds(
                         source_hash=method.source_hash,
                         task_source_hash=info.source_hash,
                         provenance=provenance,
-                        isolation="process" if is_file(method.source) else "none",
+                        isolation=_isolation(method, sandbox),
                         salt=salt,
                     )
                 )
     return cells
 
 
-def _canonical_elsewhere(source: str, settings: str) -> list[str]:
+def _isolation(method: MethodInfo, sandbox: bool) -> str:
+    if sandbox and method.kind != "reference":
+        return "sandbox"
+    return "process" if is_file(method.source) else "none"
+
+
+def _canonical_elsewhere(source: str, settings: str, sandbox: bool) -> list[str]:
     from lrbench.boundary.fit_client import canonical_elsewhere
 
-    return canonical_elsewhere(source, settings)
+    return canonical_elsewhere(source, settings, sandbox)
 
 
 def run(
@@ -195,23 +211,10 @@ def run(
     >>> summary.ran, summary.failed  # doctest: +SKIP
     (2, 0)
     """
-    cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, device, salt)]
-    cells = in_sandbox(cells) if sandbox else cells
+    cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, device, salt, sandbox)]
     return run_cells(
         cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory_gb, reporter=reporter
     )
-
-
-def in_sandbox(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells with every ``fit`` in a sandbox but that of references, which have to know the truth.
-
-    Raises
-    ------
-    LrbenchError
-        Where no sandbox can be made.
-    """
-    require_sandbox()
-    return [cell if cell.kind == "reference" else replace(cell, isolation="sandbox") for cell in cells]
 
 
 def run_cells(
@@ -234,8 +237,6 @@ def run_cells(
     store = Store(out)
     stored, problems = store.read()
     records = {(record.suite, record.key): record for record in stored}
-    if any(cell.salt for cell in cells):
-        kernel.hide_memory()
     place = {"device": resolve_device(device)}
     cells = [replace(cell, provenance=cell.provenance.model_copy(update=place)) for cell in cells]
     for record in stored if cells else ():

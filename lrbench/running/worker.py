@@ -26,6 +26,7 @@ def serve(connection: Connection, work: str, setup: str | None, environment: dic
     try:
         if setup is not None:
             _resolve(setup)()  # before any job is here: what it forks must not know one
+        kernel.hide_memory()  # what it will hold is not for the processes that fit
         function = _resolve(work)
     except BaseException as error:
         problem = describe(error)
