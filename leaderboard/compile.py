@@ -330,7 +330,7 @@ def _provenance(records: list[Record]) -> tuple[tuple[str, str], ...]:
         dirty = " with uncommitted changes" if source.dirty else ""
         commit = f"{source.commit}{dirty}" if source.commit else "unknown"
         own = {"lrbench": source.lrbench, "commit": commit, "device": source.device}
-        own |= {"engine": source.engine or "unknown", "isolation of `fit`": source.isolation or "unknown"}
+        own |= {"engine": source.engine or "unknown", "isolation of fit": source.isolation or "unknown"}
         own["worlds"] = f"salted, hash {record.salt_hash}" if record.salt_hash else "public"
         own |= {"python": source.python, "platform": source.platform, **dict(sorted(source.packages.items()))}
         facts.append(own)

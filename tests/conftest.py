@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import hypothesis
 import jaxtyping
+import pytest
 from beartype import BeartypeConf, beartype
 
 
@@ -37,3 +38,21 @@ sys.modules["lrbench_shapes"].check = shapes_only  # type: ignore[attr-defined]
 jaxtyping.install_import_hook("lrbench", "lrbench_shapes.check")
 hypothesis.settings.register_profile("lrbench", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("lrbench")
+
+# Files are handed to processes whole and in this order: the longest first, so that none is left alone with one at the end.
+LONGEST = (
+    "test_plugin",
+    "test_methods_conform",
+    "test_hostile",
+    "test_studies",
+    "test_runner",
+    "test_docs",
+    "test_kill",
+    "test_boundary",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    place = {f"{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))

@@ -17,7 +17,8 @@ from lrbench.catalogue.imports import imports, module_file
 ROOT = Path(__file__).parent.parent
 # A module may import from lines above its own only. A new module, or a new room (a folder), takes its place here first.
 ORDER = (
-    ("errors", "jit", "seeds", "metric_table"),
+    ("errors", "jit", "metric_table"),
+    ("seeds",),
     ("pairing", "structure"),
     ("activation",),
     ("sae_lens",),

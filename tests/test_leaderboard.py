@@ -338,8 +338,8 @@ def test_neither_torch_nor_pyplot_is_imported(tmp_path: Path) -> None:
 
 def test_the_page_says_on_which_worlds_and_how_isolated() -> None:
     facts = dict(board_of([record("a", "noise/0.3", 0)]).provenance)
-    assert (facts["worlds"], facts["engine"], facts["isolation of `fit`"]) == ("public", "unknown", "unknown")
+    assert (facts["worlds"], facts["engine"], facts["isolation of fit"]) == ("public", "unknown", "unknown")
     own = record("a", "noise/0.3", 0)
     walled = own.provenance.model_copy(update={"engine": "exact", "isolation": "sandbox"})
     facts = dict(board_of([own.model_copy(update={"salt_hash": "ab12", "provenance": walled})]).provenance)
-    assert (facts["worlds"], facts["engine"], facts["isolation of `fit`"]) == ("salted, hash ab12", "exact", "sandbox")
+    assert (facts["worlds"], facts["engine"], facts["isolation of fit"]) == ("salted, hash ab12", "exact", "sandbox")
