@@ -34,6 +34,7 @@ from lrbench.view import TrainView
 
 POLL_SECONDS = 0.1
 SETTINGS_SECONDS = 60.0  # for a file to be imported and to say how its settings are spelled
+PEAK_SECONDS = 1.0  # between looks at the memory where it has no limit: a look costs tens of milliseconds
 GRACE_SECONDS = 2.0  # for a process that has answered, or closed its end, to be gone
 END_SECONDS = 30.0  # for a process that was killed to be gone
 MOST_DESCRIPTORS = 1 << 16
@@ -174,7 +175,9 @@ class _Exchange:
         self.started: Started | None = None
         self.seconds = self.peak_mb = 0.0
         self._process, self._memory_gb, self._reader = process, memory_gb, wire.Reader(limit)
-        self._key, self._next_look = secrets.token_hex(16), time.monotonic() + POLL_SECONDS
+        self._key = secrets.token_hex(16)
+        self._look_seconds = POLL_SECONDS if memory_gb is not None else PEAK_SECONDS
+        self._next_look = time.monotonic() + self._look_seconds
         self._seconds, self._last_moment = seconds, time.monotonic() + (seconds or math.inf)
 
     def run(self, request: Request, body: bytes) -> _Exchange:
@@ -236,7 +239,7 @@ class _Exchange:
     def _watch_memory(self) -> None:
         if time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + POLL_SECONDS
+        self._next_look = time.monotonic() + self._look_seconds
         self.peak_mb = max(self.peak_mb, held_mb(self._process.pid))
         if self._memory_gb is not None and self.peak_mb > self._memory_gb * 1000:
             raise wire.FitFailed(f"used more memory than the limit of {self._memory_gb:g} GB")
