@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from statistics import stdev
 from types import ModuleType
 
 import pytest
 
+from lrbench.catalogue.files import import_file
 from lrbench.catalogue.methods import methods_for
 from lrbench.catalogue.tasks import select_tasks
 from lrbench.leaderboard.compare import DEFAULT_METRICS
@@ -20,12 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare_simulation", ROOT / "benchmarks" / "compare_simulation.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_file(ROOT / "benchmarks" / "compare_simulation.py")
 
 
 SMALL = [(1, 1, 1), (27, 1, 1), (5, 1, 3), (5, 3, 2), (5, 8, 1), (1, 1, 8)]

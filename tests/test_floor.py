@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 
+from lrbench.catalogue.files import import_file
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def floor() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lrbench_floor", ROOT / ".ci" / "floor.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_file(ROOT / ".ci" / "floor.py")
 
 
 def test_the_lowest_version_that_a_requirement_allows(floor: ModuleType) -> None:

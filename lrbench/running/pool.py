@@ -34,7 +34,7 @@ POLL_SECONDS = 0.1
 ANSWER_BYTES = 100_000_000
 START_ATTEMPTS = 8  # half a second apart: a fork server that was killed takes a moment to be gone
 
-SAFE_PATH = {
+KEPT_APART = {
     "PYTHONSAFEPATH": "1",
     SALT: "",
 }  # nothing of the working folder is imported, and the salt is not passed on
@@ -303,7 +303,7 @@ def _start(work: str, setup: str | None, preload: Sequence[str]) -> tuple[ForkSe
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, work, setup, safe_environment()))
         try:
-            with _on_safe_path(), _environment(ONE_THREAD | SAFE_PATH), _without_main():
+            with _on_safe_path(), _environment(ONE_THREAD | KEPT_APART), _without_main():
                 with _without_interrupts():
                     forkserver.ensure_running()
                 process.start()  # waits until the fork server has loaded everything: ctrl-C ends the wait
