@@ -60,7 +60,8 @@ def _fit_apart(connection: int) -> None:
     if not child:
         os.setsid()
         kernel.die_with_parent()
-        kernel.give_up_rights()
+        if alone:  # elsewhere they are the user's own
+            kernel.give_up_rights()
         _silence()
         fit_once(socket.socket(fileno=connection))
     os.close(connection)
