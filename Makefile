@@ -25,7 +25,7 @@ falsify: $(VENV)/.bench-installed
 	@$(BIN)/lrbench study falsify --suite quick --out results --page docs/falsification.md
 
 test: $(VENV)/.test-installed
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 floor: $(VENV)/.test-installed
 	@$(BIN)/python .ci/floor.py

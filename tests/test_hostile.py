@@ -17,7 +17,7 @@ HOSTILE = Path(__file__).parent / "hostile"
 TASKS = ["noise/0.3", "absorption/even"]
 HEALTHY = ["random", "pca", "topk_sae"]
 FILES = ["a_healthy", "m_healthy", "z_healthy"]
-LIMITS = {"timeout": "8", "memory": "1.5"}
+LIMITS = {"timeout": "8", "memory": "0.8"}
 
 TIMED_OUT = "timed out after 8 s"
 EXPECTED = {
@@ -27,9 +27,9 @@ EXPECTED = {
     "closes_all_files": "its worker process (closed its connection|exited with code 0)",
     "declares_a_huge_number": "LrbenchError: size=.*cannot be recorded",
     "declares_nan": "LrbenchError: rate=nan cannot be recorded: expected a finite number",
-    "eats_memory": "used more memory than the limit of 1.5 GB",
-    "eats_memory_in_a_child": "used more memory than the limit of 1.5 GB",
-    "eats_memory_in_a_file": "used more memory than the limit of 1.5 GB",
+    "eats_memory": "used more memory than the limit of 0.8 GB",
+    "eats_memory_in_a_child": "used more memory than the limit of 0.8 GB",
+    "eats_memory_in_a_file": "used more memory than the limit of 0.8 GB",
     "exits_on_import": r"LrbenchError: .*exits_on_import.py: does not import \(SystemExit: 3\)",
     "exits_with_0": "its worker process exited with code 0",
     "exits_with_1": "its worker process exited with code 1",
