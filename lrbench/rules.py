@@ -19,6 +19,7 @@ from lrbench import activation
 from lrbench.activation import Activation, check_k
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Latents
+from lrbench.engine.rows import add_gradient
 from lrbench.errors import LrbenchError
 from lrbench.view import Budget
 
@@ -72,6 +73,18 @@ class Rule:
     def activate(self, pre: Latents, p: Parameters) -> Latents:
         """Return the latents of a training batch from what `select` returned."""
         return pre.with_values(pre.values.relu())
+
+    def backward(self, pre: Latents, p: Parameters, gradient: Tensor) -> Tensor:
+        """Return what flows back through `activate`, in closed form; a rule that overrides `activate` alone goes through autograd.
+
+        Parameters
+        ----------
+        pre, p
+            What `activate` was given; the rule's own parameters get their gradient here, see `lrbench.engine.rows.add_gradient`.
+        gradient
+            The gradient of the latents' values. That of the pre-activations' values is returned, in the same shape.
+        """
+        return gradient * (pre.values > 0)
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Return encoder rows, encoder bias and σ of the finished dictionary.
@@ -181,10 +194,26 @@ class JumpReLU(Rule):
         threshold = pre.of_latent(p["log_threshold"].exp())
         return pre.with_values(_Jump.apply(pre.values, threshold, self.bandwidth))  # type: ignore[no-untyped-call]
 
+    def backward(self, pre: Latents, p: Parameters, gradient: Tensor) -> Tensor:
+        """Return the gradient of the pre-activations, and give the thresholds theirs."""
+        threshold = p["log_threshold"].exp()
+        each = pre.of_latent(threshold)
+        inside = (pre.values - each).abs() < self.bandwidth / 2
+        for_threshold = -(threshold / self.bandwidth) * pre.sum_by_latent(gradient * inside)
+        add_gradient(p["log_threshold"], threshold * for_threshold)
+        return gradient * (pre.values > each)
+
     def count(self, pre: Latents, p: Parameters) -> Float[Tensor, ""]:
         """Return the batch mean of the number of active latents, differentiable in θ only."""
         threshold = pre.of_latent(p["log_threshold"].exp())
         return _Heaviside.apply(pre.values, threshold, self.bandwidth).sum() / pre.n_samples  # type: ignore[no-any-return, no-untyped-call]
+
+    def count_backward(self, pre: Latents, p: Parameters, weight: float) -> None:
+        """Give the thresholds the gradient of ``weight`` times `count`."""
+        threshold = p["log_threshold"].exp()
+        inside = (pre.values - pre.of_latent(threshold)).abs() < self.bandwidth / 2
+        share = -weight / (self.bandwidth * pre.n_samples)
+        add_gradient(p["log_threshold"], share * threshold * pre.sum_by_latent(inside.to(threshold)))
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the learned thresholds."""
@@ -211,6 +240,18 @@ class Gated(Rule):
         z = pre.values
         scale, b_enc, b_mag = (pre.of_latent(t) for t in (p["log_scale"].exp(), p["b_enc"], p["b_mag"]))
         return pre.with_values((scale * (z - b_enc) + b_mag).relu() * (z > 0))
+
+    def backward(self, pre: Latents, p: Parameters, gradient: Tensor) -> Tensor:
+        """Return the gradient of the pre-activations, and give the magnitude's scale and both biases theirs."""
+        z, scale = pre.values, p["log_scale"].exp()
+        each, b_enc, b_mag = (pre.of_latent(t) for t in (scale, p["b_enc"], p["b_mag"]))
+        shifted = z - b_enc
+        gradient = gradient * ((each * shifted + b_mag > 0) & (z > 0))
+        for_b_mag = pre.sum_by_latent(gradient)
+        add_gradient(p["log_scale"], scale * pre.sum_by_latent(gradient * shifted))
+        add_gradient(p["b_enc"], -scale * for_b_mag)
+        add_gradient(p["b_mag"], for_b_mag)
+        return gradient * each
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Fold gate and magnitude into a JumpReLU, which with shared rows is the same function."""

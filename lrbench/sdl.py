@@ -18,12 +18,13 @@ from typing_extensions import Self
 from lrbench.dictionary import Dictionary
 from lrbench.engine.adam import Adam
 from lrbench.engine.encoder import Encoder
+from lrbench.engine.rows import add_gradient
 from lrbench.errors import LrbenchError
 from lrbench.method import Method
 from lrbench.pairing import check_pair
 from lrbench.rules import Parameters, Rule
 from lrbench.seeds import generator
-from lrbench.terms import Step, Term, squared_error
+from lrbench.terms import Gradient, Step, Term, has_closed_form, plus, squared_error, squared_error_backward
 from lrbench.view import TrainView
 
 CALIBRATION_SAMPLES = 4096
@@ -136,27 +137,46 @@ class SDL(Method):
         last_fired = torch.zeros(len(p["W_enc"]), device=view.device)
         dead = torch.zeros_like(last_fired, dtype=torch.bool)
         resample_at = {round(RESAMPLE_UNTIL * steps * (i + 1) / self.resample) for i in range(self.resample)}
+        closed = has_closed_form(rule, self.terms)
         for step, (x, target) in enumerate(view.batches(batch_size)):
-            pre = rule.select(encoder, x, p)
-            latents = rule.activate(pre, p)
-            reconstruction = latents.decode(p["W_dec"], p["b_dec"])
-            dead = step - last_fired > DEAD_AFTER * steps
+            with torch.set_grad_enabled(not closed):
+                pre = rule.select(encoder, x, p)
+                latents = rule.activate(pre, p)
+                reconstruction = latents.decode(p["W_dec"], p["b_dec"])
+            dead = last_fired < step - DEAD_AFTER * steps
             state = Step(
                 x=x, target=target, reconstruction=reconstruction, pre=pre, latents=latents,
                 p=p, encoder=encoder, rule=rule, dead=dead, anchors=anchors,
             )  # fmt: skip
-            loss = squared_error(target, reconstruction)
-            for term in self.terms:
-                loss = loss + term(state)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (backward if closed else backward_by_autograd)(state, self.terms)
             optimiser.step(self.lr * learning_rate(step, steps))
             with torch.no_grad():
-                last_fired.masked_fill_(latents.fired(), step)
+                latents.mark_fired(last_fired, step)
                 if step + 1 in resample_at:
                     still_dead = step - last_fired > DEAD_AFTER * steps
                     resample_dead(replace(state, dead=still_dead), optimiser, rng, tied=self.pair != "transcoder")
                     last_fired.masked_fill_(still_dead, step)
         return dead
+
+
+@torch.no_grad()
+def backward(step: Step, terms: tuple[Term, ...]) -> None:
+    """Give every parameter the gradient of the loss in closed form: the chain rule, from the reconstruction to the encoder."""
+    p, gradient = step.p, Gradient(squared_error_backward(step.target, step.reconstruction))
+    for term in terms:
+        term.backward(step, gradient)  # type: ignore[attr-defined]
+    add_gradient(p["b_dec"], gradient.reconstruction.sum(0))
+    for_latents = plus(gradient.latents, step.latents.decode_backward(p["W_dec"], gradient.reconstruction))
+    for_pre = plus(gradient.pre, step.rule.backward(step.pre, p, for_latents))
+    step.pre.encode_backward(p["W_enc"], p["b_enc"], step.x, for_pre)
+
+
+def backward_by_autograd(step: Step, terms: tuple[Term, ...]) -> None:
+    """Give every parameter the gradient of the loss, whatever the terms are: the slow reference of `backward`."""
+    loss = squared_error(step.target, step.reconstruction)
+    for term in terms:
+        loss = loss + term(step)
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def start_parameters(view: TrainView, rule: Rule, rng: torch.Generator) -> Parameters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrbench.engine.encoder import Encoder
-from lrbench.engine.latents import Latents
+from lrbench.engine.latents import Active, Latents
 from lrbench.engine.mode import host_waits_for
-from lrbench.engine.ops import rows
+from lrbench.engine.ops import error, rows
+from lrbench.engine.rows import RowGradient, add_gradient
 from lrbench.rules import Gated, JumpReLU, Parameters, Rule
 
 
@@ -50,8 +51,35 @@ class Step:
     anchors: tuple[Float[Tensor, "anchor d_in"], Float[Tensor, "anchor d_out"]]
 
 
+@dataclass
+class Gradient:
+    """The gradient of the loss in what a step has computed; parameters get theirs by `lrbench.engine.rows.add_gradient`.
+
+    Parameters
+    ----------
+    reconstruction
+        In x̂_r.
+    latents
+        In the values of the latents, without what flows through x̂_r.
+    pre
+        In the values of the pre-activations, without what flows through the latents.
+    """
+
+    reconstruction: Float[Tensor, "batch d_out"]
+    latents: Tensor | float | None = None
+    pre: Tensor | float | None = None
+
+
+def plus(first: Tensor | float | None, second: Tensor) -> Tensor:
+    """Return the sum, where there is a first."""
+    return second if first is None else first + second
+
+
 class Term(ABC):
     """One addend of the loss: a frozen dataclass whose fields are its hyper-parameters.
+
+    Training needs its gradient. Autograd finds it. A term that also has ``backward(step, gradient)``, which adds it to a `Gradient`
+    and to the parameters in closed form, is trained with several times as fast where all terms and the rule have one.
 
     Attributes
     ----------
@@ -89,6 +117,13 @@ def squared_error(
     return F.mse_loss(reconstruction, target, reduction="sum") / len(target)
 
 
+def squared_error_backward(
+    target: Float[Tensor, "batch d_out"], reconstruction: Float[Tensor, "batch d_out"], weight: float = 1.0
+) -> Float[Tensor, "batch d_out"]:
+    """Return the gradient of ``weight`` times `squared_error` in the reconstruction."""
+    return error(target, reconstruction, 2 * weight / target.shape[0])
+
+
 @dataclass(frozen=True)
 class L1(Term):
     """weight · ‖x_q‖₁; decoder rows have unit length, so weighting by their norms changes nothing.
@@ -102,6 +137,11 @@ class L1(Term):
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
         return self.weight * step.latents.l1()
+
+    def backward(self, step: Step, gradient: Gradient) -> None:
+        """Add the gradient in the latents."""
+        share = self.weight / step.latents.n_samples
+        gradient.latents = share if gradient.latents is None else gradient.latents + share
 
 
 @dataclass(frozen=True)
@@ -120,6 +160,11 @@ class L0(Term):
         assert isinstance(step.rule, JumpReLU)  # for the type checker: SDL has compared it with `needs`
         return self.weight * step.rule.count(step.pre, step.p)
 
+    def backward(self, step: Step, gradient: Gradient) -> None:
+        """Give the thresholds their gradient."""
+        assert isinstance(step.rule, JumpReLU)  # as above
+        step.rule.count_backward(step.pre, step.p, self.weight)
+
 
 @dataclass(frozen=True)
 class GateLoss(Term):
@@ -137,6 +182,14 @@ class GateLoss(Term):
         gate = step.pre.with_values(step.pre.values.relu())
         through_gate = gate.decode(step.p["W_dec"].detach(), step.p["b_dec"].detach())
         return self.weight * gate.l1() + squared_error(step.target, through_gate)
+
+    def backward(self, step: Step, gradient: Gradient) -> None:
+        """Add the gradient in the pre-activations; the decoder is frozen here."""
+        w_dec = step.p["W_dec"].detach()
+        gate = step.pre.with_values(step.pre.values.relu())
+        vectors = squared_error_backward(step.target, gate.decode(w_dec, step.p["b_dec"]))
+        for_gate = gate.project(w_dec, vectors) + self.weight / gate.n_samples
+        gradient.pre = plus(gradient.pre, for_gate * (step.pre.values > 0))
 
 
 @dataclass(frozen=True)
@@ -162,12 +215,28 @@ class AuxK(Term):
         """Return the mean over the first samples of the batch; 0 while no latent is dead."""
         if not host_waits_for(step.dead) and not step.dead.any():
             return step.target.new_zeros(())
+        pre, residual = self._nearest(step)
+        revived = pre.with_values(pre.values.relu()).decode(step.p["W_dec"])
+        return self.weight * squared_error(residual, revived) * step.dead.any()
+
+    def backward(self, step: Step, gradient: Gradient) -> None:
+        """Give the rows of dead latents their gradient; the residual is a constant."""
+        if not host_waits_for(step.dead) and not step.dead.any():
+            return
+        pre, residual = self._nearest(step)
+        revived = pre.with_values(pre.values.relu())
+        vectors = squared_error_backward(residual, revived.decode(step.p["W_dec"]), self.weight)
+        if host_waits_for(step.dead):
+            vectors *= step.dead.any()
+        for_pre = revived.decode_backward(step.p["W_dec"], vectors) * (pre.values > 0)
+        pre.encode_backward(step.p["W_enc"], step.p["b_enc"], step.x[: len(residual)], for_pre)
+
+    def _nearest(self, step: Step) -> tuple[Active, Float[Tensor, "few d_out"]]:
+        """Return the pre-activations of the dead latents that are nearest to firing, on the first samples, and the residual there."""
         k = max(1, step.target.shape[1] // 2)
         few = max(1, min(len(step.x), self.pairs // k))
-        residual = (step.target - step.reconstruction)[:few].detach()
-        pre = step.encoder.top_of_last_batch(few, k, among=step.dead)
-        revived = pre.with_values(pre.values.relu()).decode(step.p["W_dec"], torch.zeros_like(step.p["b_dec"]))
-        return self.weight * squared_error(residual, revived) * step.dead.any()
+        residual = error(step.reconstruction[:few].detach(), step.target[:few], 1.0)
+        return step.encoder.top_of_last_batch(few, k, among=step.dead), residual
 
 
 @dataclass(frozen=True)
@@ -191,11 +260,23 @@ class Prefixes(Term):
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the sum over prefixes of the batch mean."""
         total = step.target.new_zeros(())
-        for share in self.shares:
-            size = max(1, round(share * step.dead.shape[0]))
+        for size in self._sizes(step):
             prefix = step.latents.prefix(size).decode(step.p["W_dec"], step.p["b_dec"])
             total = total + squared_error(step.target, prefix)
         return self.weight * total
+
+    def backward(self, step: Step, gradient: Gradient) -> None:
+        """Add the gradient in the latents, and give decoder rows and the decoder's bias theirs."""
+        for size in self._sizes(step):
+            prefix = step.latents.prefix(size)
+            decoded = prefix.decode(step.p["W_dec"], step.p["b_dec"])
+            vectors = squared_error_backward(step.target, decoded, self.weight)
+            for_prefix = prefix.decode_backward(step.p["W_dec"], vectors)
+            gradient.latents = plus(gradient.latents, step.latents.widen(size, for_prefix))
+            add_gradient(step.p["b_dec"], vectors.sum(0))
+
+    def _sizes(self, step: Step) -> list[int]:
+        return [max(1, round(share * step.dead.shape[0])) for share in self.shares]
 
 
 @dataclass(frozen=True)
@@ -219,3 +300,26 @@ class Anchors(Term):
         return self.weight * (
             F.mse_loss(encoder, first, reduction="sum") + F.mse_loss(decoder, second, reduction="sum")
         )
+
+    def backward(self, step: Step, gradient: Gradient) -> None:
+        """Give the first k rows their gradient."""
+        known = torch.arange(len(step.anchors[0]), dtype=torch.int32, device=step.x.device)
+        ones = torch.ones_like(known, dtype=step.x.dtype)
+        for name, anchors in zip(("W_enc", "W_dec"), step.anchors, strict=True):
+            vectors = 2 * self.weight * (step.p[name][: len(known)] - anchors)
+            add_gradient(step.p[name], RowGradient(known, ones, known, vectors))
+
+
+def has_closed_form(rule: Rule, terms: tuple[Term, ...]) -> bool:
+    """Whether the rule and every term give their gradient in closed form, and it is that of what they compute.
+
+    One that inherits ``backward`` and overrides what it is the gradient of does not.
+    """
+    return _knows_backward(rule, "activate") and all(_knows_backward(term, "__call__") for term in terms)
+
+
+def _knows_backward(part: Any, *forward: str) -> bool:
+    owner = next(
+        kind for kind in type(part).__mro__ if "backward" in vars(kind) or any(f in vars(kind) for f in forward)
+    )
+    return "backward" in vars(owner)

@@ -137,7 +137,8 @@ class TrainView:
     def head(self, n_samples: int) -> tuple[Float[Tensor, "sample d_in"], Float[Tensor, "sample d_out"]]:
         """Return the first distinct samples as (inputs, targets), all of them when there are fewer."""
         rows = slice(0, n_samples)
-        return self._gather(0, rows), self._gather(1, rows)
+        first, second = self._ends
+        return self._gather(first, rows), self._gather(second, rows)
 
     def batches(
         self, batch_size: int | None = None
@@ -161,17 +162,18 @@ class TrainView:
 
     def _batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         left, epoch = self.budget.n_samples // size, 0
+        first, second = self._ends
         while left > 0:
             order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(self.device)
             for start in range(0, min(left, len(order) // size) * size, size):
                 rows = order[start : start + size]
-                inputs = self._gather(0, rows)
-                yield inputs, inputs if self._ends[0] == self._ends[1] else self._gather(1, rows)
+                inputs = self._gather(first, rows)
+                yield inputs, inputs if first == second else self._gather(second, rows)
                 left -= 1
             epoch += 1
 
-    def _gather(self, end: int, rows: Tensor | slice) -> Tensor:
-        sites = [self.sites[site] for site in self._ends[end]]
+    def _gather(self, end: list[int], rows: Tensor | slice) -> Tensor:
+        sites = [self.sites[site] for site in end]
         parts = [site[rows] if isinstance(rows, slice) else site.index_select(0, rows) for site in sites]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 

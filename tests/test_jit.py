@@ -114,7 +114,7 @@ def test_the_engine_and_the_matching_write_nothing_beside_the_package(tmp_path: 
         "import torch, lrbench.jit\n"
         "from lrbench.engine import kernels\n"
         "from lrbench.scoring.assignment import assign_large\n"
-        "kernels.fired(0, 1, *(torch.zeros(1, dtype=t).numpy() for t in (torch.int32, torch.float32, torch.bool)))\n"
+        "kernels.sum_by_latent(0, 1, *(torch.zeros(1, dtype=t).numpy() for t in (torch.int32, torch.float32, torch.float32)))\n"
         "assign_large(torch.eye(3))\n"
         "print(lrbench.__file__, lrbench.jit.cache_folder(), sep='\\n')"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from lrbench.engine.arrays import array_of, keep_array
 from lrbench.engine.mode import kernels, kernels_take
-from lrbench.engine.rows import RowGradient, by_latent, collect_row_gradients, joined
+from lrbench.engine.rows import RowGradient, SortedRows, collect_row_gradients
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -24,15 +26,14 @@ REST = 170  # steps after which a row's momentum, (0.9 / √0.999)^170 of what i
 
 @dataclass(frozen=True)
 class _KernelState:
-    """A parameter that the kernels update, with Adam's memory of it; ``none`` is a gradient of no rows."""
+    """A parameter that the kernels update, with Adam's memory of it; the arrays are those of the tensors."""
 
     parameter: Tensor
-    weight: Float[Tensor, "*row dim"]
     gradients: list[RowGradient]
     first: Float[Tensor, "*row dim"]
     second: Float[Tensor, "*row dim"]
     idle: Int[Tensor, " row"]
-    none: tuple[RowGradient, Tensor, Tensor]
+    arrays: tuple[Any, ...]
 
 
 class Adam:
@@ -58,8 +59,22 @@ class Adam:
     def step(self, lr: float) -> None:
         """Take a step against the gradients of the last backward pass, and clear them."""
         self.steps += 1
+        corrections = lr / (1 - BETAS[0] ** self.steps), (1 - BETAS[1] ** self.steps) ** -0.5
+        rows: SortedRows | None = None
+        typed: dict[type[Any], list[Any]] = {}
         for name, entry in self.by_kernel.items():
-            self._step(entry, lr, name in self.unit)
+            kind = entry.arrays[0].dtype.type
+            if kind not in typed:
+                typed[kind] = [kind(scalar) for scalar in (*BETAS, *corrections, EPSILON)]
+            if entry.parameter.ndim == 1:
+                _step_vector(entry, typed[kind])
+            else:
+                rows = (
+                    rows
+                    if rows is not None and rows.fit(entry.gradients)
+                    else SortedRows(entry.gradients, entry.parameter)
+                )
+                _step_rows(entry, rows, name in self.unit, typed[kind])
         if self.by_torch is None:
             return
         self.by_torch.param_groups[0]["lr"] = lr
@@ -82,32 +97,25 @@ class Adam:
             for moment in memory:
                 moment[rows] = 0.0
 
-    def _step(self, entry: _KernelState, lr: float, unit: bool) -> None:
-        w, gradient = entry.weight, entry.parameter.grad
-        number = np.float32 if w.dtype == torch.float32 else np.float64
-        corrections = lr / (1 - BETAS[0] ** self.steps), (1 - BETAS[1] ** self.steps) ** -0.5
-        scalars = [number(scalar) for scalar in (*BETAS, *corrections, EPSILON)]
-        entry.parameter.grad = None
-        if w.ndim == 1:
-            if gradient is not None:
-                vectors = gradient, w, entry.first, entry.second
-                kernels.adam(*(vector.numpy() for vector in vectors), *scalars)
-            return
-        terms, starts, order = none = entry.none
-        if entry.gradients:
-            terms = joined(entry.gradients)
-            starts, order = by_latent(terms.indices, w.shape[0])
-        kernels.run_in_threads(
-            kernels.adam_rows, w.shape[0], starts, order, terms.coefficients, terms.places, terms.vectors,
-            none[0].vectors if gradient is None else gradient, w, entry.first, entry.second, entry.idle,
-            np.int32(REST), unit, *scalars,
-        )  # fmt: skip
-        entry.gradients.clear()
+
+def _step_vector(entry: _KernelState, scalars: list[Any]) -> None:
+    gradient, entry.parameter.grad = entry.parameter.grad, None
+    if gradient is not None:
+        kernels.adam(array_of(gradient), *entry.arrays[:3], *scalars)
+
+
+def _step_rows(entry: _KernelState, rows: SortedRows, unit: bool, scalars: list[Any]) -> None:
+    matrix, entry.parameter.grad = entry.parameter.grad, None
+    w = entry.arrays[0]
+    kernels.run_in_threads(
+        kernels.adam_rows, len(w), rows.starts, rows.order, *rows.sums(entry.gradients, entry.parameter),
+        w[:0] if matrix is None else matrix, *entry.arrays, np.int32(REST), unit, *scalars,
+    )  # fmt: skip
+    entry.gradients.clear()
 
 
 def _kernel_state(p: Tensor) -> _KernelState:
-    w, gradients = p.detach(), collect_row_gradients(p) if p.ndim == 2 else []
-    vectors, indices = w.new_empty(0, w.shape[-1]), torch.empty(0, dtype=torch.int32)
-    none = RowGradient(indices, vectors[:, 0], indices, vectors), *by_latent(indices, w.shape[0])
-    idle = torch.zeros(w.shape[0], dtype=torch.int32)
-    return _KernelState(p, w, gradients, torch.zeros_like(w), torch.zeros_like(w), idle, none)
+    w = p.detach()
+    first, second, idle = torch.zeros_like(w), torch.zeros_like(w), torch.zeros(w.shape[0], dtype=torch.int32)
+    arrays = (keep_array(p), *map(keep_array, (first, second, idle)))
+    return _KernelState(p, collect_row_gradients(p) if p.ndim == 2 else [], first, second, idle, arrays)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrbench.engine import ops, reference
+from lrbench.engine.arrays import array_of, keep_array, room, with_array
 from lrbench.engine.latents import Active, Dense, Latents
 from lrbench.engine.mode import kernels, kernels_take, shortlist_pays
 from lrbench.engine.selection import Selection
@@ -41,6 +42,7 @@ class Encoder:
 
     def __init__(self, w: Float[Tensor, "latent d_in"], b: Float[Tensor, " latent"]) -> None:
         self.w, self.b = w, b
+        self._now = w.detach(), b.detach()
         self.density = 1.0
         self._last: tuple[Tensor, Tensor | None] | None = None  # the last batch, and its keys if they order as z does
 
@@ -77,12 +79,16 @@ class Encoder:
         return self._top(x, keys, k, among.nonzero().flatten())
 
     def _top(self, x: Tensor, keys: Tensor, k: int, among: Tensor | None = None) -> Active:
-        listed = _largest(keys, k + _spare(k) if _short(keys) else k, among)
         if not _short(keys):
-            return self._active(x, listed)
+            return self._active(x, *_largest(keys, k, among))
+        listed, _ = _largest(keys, k + _spare(k), among)
         with torch.no_grad():
             values = ops.preactivations(x, self.w, self.b, listed)
-        return self._active(x, _best(listed, values, k))
+        table, counts = _table(listed.n_samples, k)
+        kernels.run_in_threads(kernels.best, listed.n_samples, _bits(values), listed.offsets, k, table, counts)
+        best, values = _packed(table, counts, values.expand(len(table), -1))
+        chosen = Selection(listed.indices[best.indices], best.offsets, listed.n_latents, best.samples)
+        return self._active(x, chosen, values)
 
     def batch_top(self, x: Float[Tensor, "batch d_in"], k: int) -> Active:
         """Return the k·B largest of a batch of B; negative ones may be left out."""
@@ -91,14 +97,13 @@ class Encoder:
             return self._active(x, reference.batch_topk(self.all(x).values, k))
         keys, want = self._keys(x), k * x.shape[0]
         self._last = x, keys
-        listed = _at_least(keys, want + _spare(k) * x.shape[0] if _short(keys) else want)
-        if listed.indices.shape[0] > want:
-            with torch.no_grad():
-                values = ops.preactivations(x, self.w, self.b, listed)
-            keep = torch.zeros_like(values, dtype=torch.bool)
-            keep[values.topk(want, sorted=False).indices] = True
-            listed = listed.where(keep)
-        return self._active(x, listed)
+        short = _short(keys)
+        listed = _at_least(keys, want + _spare(k) * x.shape[0] if short else want)
+        with torch.no_grad():
+            values = ops.preactivations(x, self.w, self.b, listed) if short else _gathered(keys, listed)
+        if values.shape[0] > want:
+            listed, values = _largest_of_batch(listed, values, want)
+        return self._active(x, listed, values)
 
     def above(self, x: Float[Tensor, "batch d_in"], floor: Float[Tensor, " latent"] | float) -> Latents:
         """Return all that exceeds its latent's floor, and perhaps more: dense while that is much, by what is selected after.
@@ -110,29 +115,41 @@ class Encoder:
         if self.density > SPARSE:
             pre = self.all(x)
             with torch.no_grad():
-                self.density = _count(pre.values - floor, 0.0).sum().item() / pre.values.numel()
+                above = _count(pre.values, floor) if isinstance(floor, float) else _count(pre.values - floor, 0.0)
+            self.density = above.sum().item() / pre.values.numel()
             return pre
         self._last = x, None  # what is listed is ordered by its distance from the floor
-        with torch.no_grad():
-            lift = -floor * torch.ones_like(self.b)
-            if shortlist_pays(x.shape[0], self.w):
-                error = x.norm(dim=1).max() * self.w.norm(dim=1) + (self.b + lift).abs()
-                lift += ROUNDING * error
-            listed = _above(self._keys(x, lift), 0)
+        lift = self._lift(x, floor)
+        keys = self._keys(x, lift)
+        listed = _above(keys, 0)
         share = listed.indices.shape[0] / (x.shape[0] * self.w.shape[0])
         self.density = share if share <= DENSE else 1.0
-        return self._active(x, listed)
-
-    def _active(self, x: Tensor, chosen: Selection) -> Active:
-        return Active(chosen, ops.preactivations(x, self.w, self.b, chosen))
+        return self._active(x, listed, _gathered(keys, listed) if lift is None else None)
 
     @torch.no_grad()
+    def _lift(self, x: Tensor, floor: Tensor | float) -> Tensor | None:
+        """Return what is added to z so that all that may exceed the floor is positive; None for nothing."""
+        short = shortlist_pays(x.shape[0], self.w)
+        if isinstance(floor, float) and floor == 0.0 and not short:
+            return None
+        lift = -floor * torch.ones_like(self.b)
+        if short:
+            lift += ROUNDING * (x.norm(dim=1).max() * self.w.norm(dim=1) + (self.b + lift).abs())
+        return lift
+
+    def _active(self, x: Tensor, chosen: Selection, known: Tensor | None = None) -> Active:
+        """Return the pre-activations that were chosen; they may be ``known``, as numbers or as their bits."""
+        if known is not None:
+            known = known.view(self.w.dtype)
+        return Active(chosen, ops.preactivations(x, self.w, self.b, chosen, known))
+
     def _keys(self, x: Tensor, lift: Tensor | None = None) -> Tensor:
         """Return integers that are positive where z + lift is, and order as it does there: its bits, or those of its bfloat16 form."""
-        b = self.b if lift is None else self.b + lift
-        if not shortlist_pays(x.shape[0], self.w):
-            return _bits(torch.addmm(b, x, self.w.T))
-        return _bits(F.linear(x.bfloat16(), self._bfloat16.copy_(self.w), b.bfloat16()))
+        w, b = self._now
+        b = b if lift is None else b + lift
+        if not shortlist_pays(x.shape[0], w):
+            return _bits(torch.addmm(b, x, w.T))
+        return _bits(F.linear(x.bfloat16(), self._bfloat16.copy_(w), b.bfloat16()))
 
     @cached_property
     def _bfloat16(self) -> Tensor:
@@ -140,7 +157,10 @@ class Encoder:
 
 
 def _bits(z: Tensor) -> Tensor:
-    return z.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[z.itemsize])
+    """Return the numbers as integers."""
+    bits = z.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[z.itemsize])
+    keep_array(bits)
+    return bits
 
 
 def _short(keys: Tensor) -> bool:
@@ -153,33 +173,45 @@ def _spare(k: int) -> int:
     return max(8, k // 8)
 
 
-def _largest(keys: Tensor, want: int, among: Int[Tensor, " some"] | None = None) -> Selection:
-    """Return the ``want`` largest positive keys of every sample, of all latents or among some."""
+def _largest(keys: Tensor, want: int, among: Int[Tensor, " some"] | None = None) -> tuple[Selection, Tensor]:
+    """Return the ``want`` largest positive keys of every sample, of all latents or among some, and which they are."""
     n_samples, n_latents = keys.shape
-    want = min(want, n_latents if among is None else len(among))
-    table, counts = torch.empty(n_samples, want, dtype=torch.int32), torch.empty(n_samples, dtype=torch.int32)
+    table, counts = _table(n_samples, min(want, n_latents if among is None else among.shape[0]))
     if among is None:
-        kernels.run_in_threads(kernels.largest, n_samples, keys, want, table, counts)
+        kernels.run_in_threads(kernels.largest, n_samples, keys, table.shape[1], table, counts)
     else:
-        kernels.run_in_threads(kernels.largest_among, n_samples, keys, among, want, table, counts)
-    offsets = _offsets(counts)
-    return Selection(_packed(table, offsets), offsets, n_latents)
+        kernels.run_in_threads(kernels.largest_among, n_samples, keys, among, table.shape[1], table, counts)
+    return _packed(table, counts, keys)
 
 
-def _best(listed: Selection, values: Tensor, k: int) -> Selection:
-    """Return the k of every sample that have the largest positive values."""
-    n_samples = listed.n_samples
-    table, counts = torch.empty(n_samples, k, dtype=torch.int32), torch.empty(n_samples, dtype=torch.int32)
-    kernels.run_in_threads(kernels.best, n_samples, _bits(values), listed.offsets, k, table, counts)
-    offsets = _offsets(counts)
-    return Selection(listed.indices[_packed(table, offsets)], offsets, listed.n_latents)
+def _table(n_samples: int, want: int) -> tuple[Int[Tensor, "batch want"], Int[Tensor, " batch"]]:
+    """Return room for as many latents of every sample, and for how many of them count."""
+    return room(n_samples, want, dtype=torch.int32), room(n_samples, dtype=torch.int32)
 
 
-def _packed(table: Tensor, offsets: Tensor) -> Tensor:
-    """Return the entries of every row that count, row after row."""
-    entries = torch.empty(int(offsets[-1]), dtype=torch.int32)
-    kernels.run_in_threads(kernels.pack, table.shape[0], table, offsets, entries)
-    return entries
+def _packed(table: Tensor, counts: Tensor, z: Tensor) -> tuple[Selection, Tensor]:
+    """Return the entries of every row that count, row after row, and the numbers that z holds there."""
+    offsets, numbers = np.empty(table.shape[0] + 1, np.int32), array_of(z)
+    indices, samples = (np.empty(table.numel(), np.int32) for _ in range(2))
+    values = np.empty(table.numel(), numbers.dtype)
+    n = kernels.pack(array_of(table), array_of(counts), numbers, offsets, indices, samples, values)
+    chosen = Selection(with_array(indices[:n]), with_array(offsets), z.shape[1], with_array(samples[:n]))
+    return chosen, torch.from_numpy(values[:n])
+
+
+def _gathered(z: Tensor, chosen: Selection) -> Tensor:
+    values = room(chosen.indices.shape[0], dtype=z.dtype)
+    kernels.run_in_threads(kernels.gather, chosen.n_samples, chosen.indices, chosen.offsets, z, values)
+    return values
+
+
+def _largest_of_batch(listed: Selection, values: Tensor, want: int) -> tuple[Selection, Tensor]:
+    """Return the ``want`` largest positive values of what is listed, and which they are."""
+    indices, kept = array_of(listed.indices), array_of(listed.offsets)
+    places, samples, offsets = np.empty(want, np.int32), np.empty(want, np.int32), np.empty_like(kept)
+    n = kernels.largest_of_batch(array_of(_bits(values)), kept, want, places, offsets, samples)
+    chosen = Selection(with_array(indices[places[:n]]), with_array(offsets), listed.n_latents, with_array(samples[:n]))
+    return chosen, torch.from_numpy(array_of(values)[places[:n]])
 
 
 def _at_least(keys: Tensor, want: int) -> Selection:
@@ -197,7 +229,7 @@ def _at_least(keys: Tensor, want: int) -> Selection:
 
 
 def _count(keys: Tensor, bar: float) -> Int[Tensor, " batch"]:
-    counts = torch.empty(keys.shape[0], dtype=torch.int32)
+    counts = room(keys.shape[0], dtype=torch.int32)
     kernels.run_in_threads(kernels.count_above, keys.shape[0], keys, _like(keys, bar), counts)
     return counts
 
@@ -205,15 +237,17 @@ def _count(keys: Tensor, bar: float) -> Int[Tensor, " batch"]:
 def _above(keys: Tensor, bar: float, counts: Tensor | None = None) -> Selection:
     """Return the keys above the bar."""
     offsets = _offsets(_count(keys, bar) if counts is None else counts)
-    indices = torch.empty(int(offsets[-1]), dtype=torch.int32)
+    indices = room(int(array_of(offsets)[-1]), dtype=torch.int32)
     kernels.run_in_threads(kernels.list_above, keys.shape[0], keys, _like(keys, bar), offsets, indices)
     return Selection(indices, offsets, keys.shape[1])
 
 
 def _like(keys: Tensor, bar: float) -> np.generic:
-    kind: np.generic = keys[:0].numpy().dtype.type(bar)
+    kind: np.generic = array_of(keys).dtype.type(bar)
     return kind
 
 
 def _offsets(counts: Int[Tensor, " batch"]) -> Int[Tensor, " batch_1"]:
-    return F.pad(counts.cumsum(0, dtype=torch.int32), (1, 0))
+    offsets = room(counts.shape[0] + 1, dtype=torch.int32)
+    kernels.add_up(array_of(counts), array_of(offsets))
+    return offsets

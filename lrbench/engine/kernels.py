@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lrbench.engine.arrays import array_of
 from lrbench.jit import loop_compiler
 
 AVERAGED = {"reassoc", "contract", "nsz"}  # lets sums be vectorised; NaN and infinity still pass through
+FEW = 256  # comparisons up to which sorting is faster than counting
 CHUNKS = (16, 64)  # as many latents are looked at together, where most such chunks hold no winner
 
 
@@ -43,24 +45,16 @@ def run_in_threads(kernel: Callable[..., None], size: int, *arguments: Any, grai
     grain
         Fewer samples than this are not worth a thread.
     """
-    arrays = [_array(argument) for argument in arguments]
+    arrays = [array_of(argument) if isinstance(argument, torch.Tensor) else argument for argument in arguments]
     threads = max(1, min(torch.get_num_threads(), size // grain))
-    bounds = [size * share // threads for share in range(threads + 1)]
     if threads == 1:
         return kernel(0, size, *arrays)
+    bounds = [size * share // threads for share in range(threads + 1)]
     pool = _pool(os.getpid(), threads)
     others = [pool.submit(kernel, bounds[share], bounds[share + 1], *arrays) for share in range(1, threads)]
     kernel(0, bounds[1], *arrays)
     for other in others:
         other.result()
-
-
-def _array(argument: Any) -> Any:
-    if not isinstance(argument, torch.Tensor):
-        return argument
-    if argument.requires_grad:
-        argument = argument.detach()
-    return (argument.view(torch.int16) if argument.dtype == torch.bfloat16 else argument).numpy()
 
 
 @_kernel
@@ -72,11 +66,11 @@ def samples(first, last, offsets, out):
 
 
 @_kernel
-def decode(first, last, indices, values, offsets, w, out):
-    """Add Σ_j values[j]·w[indices[j]] of every sample to its row of out."""
+def decode(first, last, indices, values, offsets, w, b, out):
+    """Set the row of out of every sample to b + Σ_j values[j]·w[indices[j]]."""
     total = np.empty(w.shape[1], w.dtype)
     for s in range(first, last):
-        total[:] = out[s]
+        total[:] = b
         for j in range(offsets[s], offsets[s + 1]):
             value, row = values[j], indices[j]
             if value != 0:
@@ -111,6 +105,13 @@ def sort_by_latent(first, last, indices, starts, order):
 
 
 @_kernel
+def sum_by_latent(first, last, indices, numbers, out):
+    """Add every number to that of its latent."""
+    for j in range(first, last):
+        out[indices[j]] += numbers[j]
+
+
+@_kernel
 def row_gradient(first, last, starts, order, coefficients, samples, vectors, out):
     """Add Σ_j coefficients[j]·vectors[samples[j]] of every latent to its row of out."""
     for i in range(first, last):
@@ -121,11 +122,30 @@ def row_gradient(first, last, starts, order, coefficients, samples, vectors, out
 
 
 @_kernel
+def _threshold_of_few(keys, want):
+    """Return `threshold` by keeping the largest sorted, which is faster for few keys."""
+    top, reached = np.zeros(want, keys.dtype), 0
+    for j in range(len(keys)):
+        key, at = keys[j], want - 1
+        if key > top[at]:
+            while at > 0 and top[at - 1] < key:
+                top[at] = top[at - 1]
+                at -= 1
+            top[at] = key
+    bar = top[want - 1]
+    for j in range(len(keys)):
+        reached += keys[j] >= bar
+    return keys.dtype.type(bar - (reached == want))
+
+
+@_kernel
 def threshold(keys, want):
     """Return a bar that ``want`` of the keys exceed, or the ``want``-th largest key where equal ones leave no such bar.
 
     The keys are integers, ``want`` of them positive. Every bit of the bar costs one count, which is vectorised (a loop from 0 is).
     """
+    if want * len(keys) <= FEW:
+        return _threshold_of_few(keys, want)
     bar = keys.dtype.type(0)
     for shift in range(8 * keys.itemsize - 2, -1, -1):
         trial = keys.dtype.type(bar + (1 << shift))
@@ -220,12 +240,48 @@ def best(first, last, keys, offsets, want, table, counts):
 
 
 @_kernel
-def pack(first, last, table, offsets, out):
-    """Write the entries of every sample's row in the table that count, sample after sample."""
+def pack(table, counts, z, offsets, indices, samples, values):
+    """Write the entries of every sample's row in the table that count, sample after sample, with what z holds there; return their number."""
+    j = np.int32(0)
+    for s in range(table.shape[0]):
+        offsets[s] = j
+        for i in range(counts[s]):
+            indices[j], samples[j] = table[s, i], s
+            values[j] = z[s, table[s, i]]
+            j += 1
+    offsets[table.shape[0]] = j
+    return j
+
+
+@_kernel
+def add_up(counts, offsets):
+    """Write where every sample starts, and the sum, from how many there are of each."""
+    offsets[0] = 0
+    for s in range(len(counts)):
+        offsets[s + 1] = offsets[s] + counts[s]
+
+
+@_kernel
+def gather(first, last, indices, offsets, z, out):
+    """Set out[j] = z[s, indices[j]] for every selected j of sample s."""
     for s in range(first, last):
-        start = offsets[s]
-        for j in range(start, offsets[s + 1]):
-            out[j] = table[s, j - start]
+        for j in range(offsets[s], offsets[s + 1]):
+            out[j] = z[s, indices[j]]
+
+
+@_kernel
+def largest_of_batch(keys, offsets, want, places, kept_offsets, samples):
+    """List where the ``want`` largest positive keys (integers) of all samples stand, their samples, and where each starts; return their number."""
+    kept, sample = _winners(keys, want, places), 0
+    kept_offsets[0] = 0
+    for j in range(kept):
+        while offsets[sample + 1] <= places[j]:
+            sample += 1
+            kept_offsets[sample] = j
+        samples[j] = sample
+    for s in range(sample + 1, len(offsets)):
+        kept_offsets[s] = kept
+    return kept
 
 
 @_kernel
@@ -256,11 +312,19 @@ def list_above(first, last, keys, bar, offsets, indices):
 
 
 @_kernel
-def fired(first, last, indices, values, out):
-    """Set out of every latent that is positive on some sample to True."""
+def mark_fired(first, last, indices, values, mark, out):
+    """Set out of every latent that is positive on some sample to the mark."""
     for j in range(first, last):
         if values[j] > 0:
-            out[indices[j]] = True
+            out[indices[j]] = mark
+
+
+@_kernel
+def error(first, last, scale, target, reconstruction, out):
+    """Set out to scale · (reconstruction - target)."""
+    for s in range(first, last):
+        for c in range(target.shape[1]):
+            out[s, c] = scale * (reconstruction[s, c] - target[s, c])
 
 
 @_kernel
@@ -277,10 +341,10 @@ def adam(gradient, w, m, v, beta1, beta2, step_size, scale, eps):
 
 
 @_kernel
-def adam_rows(first, last, starts, order, coefficients, samples, vectors, added, w, m, v, idle, rest, unit, beta1, beta2, step_size, scale, eps):  # fmt: skip
+def adam_rows(first, last, starts, order, coefficients, places, vectors, more, added, w, m, v, idle, rest, unit, beta1, beta2, step_size, scale, eps):  # fmt: skip
     """Form a row's gradient, take its Adam step and bring it back to unit length, while it is in the cache.
 
-    ``added`` is a gradient that came as a matrix (or has no rows). A row without a gradient for more than ``rest`` steps is left
+    The vectors of a sum are ``vectors`` and then ``more``. ``added`` is a gradient that came as a matrix (or has no rows). A row without a gradient for more than ``rest`` steps is left
     alone: its momentum no longer moves a float. When it comes back, the decay of the skipped steps is applied in closed form.
     """
     width = w.shape[1]
@@ -302,9 +366,10 @@ def adam_rows(first, last, starts, order, coefficients, samples, vectors, added,
         for c in range(width):
             gradient[c] = added[i, c] if matrix else w.dtype.type(0)
         for at in range(starts[i], starts[i + 1]):
-            coefficient, sample = coefficients[order[at]], samples[order[at]]
+            coefficient, place = coefficients[order[at]], places[order[at]]
+            vector = vectors[place] if place < len(vectors) else more[place - len(vectors)]
             for c in range(width):
-                gradient[c] += coefficient * vectors[sample, c]
+                gradient[c] += coefficient * vector[c]
         squares = adam(gradient, w[i], m[i], v[i], beta1, beta2, step_size, scale, eps)
         if unit and squares > 0:
             shrink = w.dtype.type(1) / np.sqrt(squares)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,7 +17,9 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from lrbench.engine import ops
+from lrbench.engine.arrays import array_of, with_array
 from lrbench.engine.mode import host_waits_for, kernels, kernels_take
+from lrbench.engine.rows import RowGradient, add_gradient
 from lrbench.engine.selection import Selection
 
 
@@ -38,9 +41,9 @@ class Latents(Protocol):
         """Return a parameter of the latents in a shape that goes with ``values``."""
 
     def decode(
-        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"]
+        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"] | None = None
     ) -> Float[Tensor, "batch d_out"]:
-        """Return x_q W_dec + b_dec."""
+        """Return x_q W_dec + b_dec; without a bias, x_q W_dec."""
 
     def prefix(self, size: int) -> Self:
         """Return the same latents with all but the first ``size`` set to zero."""
@@ -48,11 +51,32 @@ class Latents(Protocol):
     def l1(self) -> Float[Tensor, ""]:
         """Return the batch mean of ‖x_q‖₁, for latents >= 0."""
 
-    def fired(self) -> Bool[Tensor, " latent"]:
-        """Return which latents are positive on some sample."""
+    def mark_fired(self, last_fired: Float[Tensor, " latent"], step: int) -> None:
+        """Set ``last_fired`` of the latents that are positive on some sample to the step."""
 
     def dense(self) -> Float[Tensor, "batch latent"]:
         """Return the latents as a matrix."""
+
+    def sum_by_latent(self, numbers: Tensor) -> Float[Tensor, " latent"]:
+        """Return the sums over samples of numbers that go with ``values``: what flows back through `of_latent`."""
+
+    def widen(self, size: int, numbers: Tensor) -> Tensor:
+        """Return numbers that go with the values of ``prefix(size)``, among zeros that go with ``values``: what flows back through `prefix`."""
+
+    def project(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
+        """Return ⟨w_dec[latent], vectors[sample]⟩ in the places of ``values``."""
+
+    def decode_backward(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
+        """Give decoder rows their gradient and return that of ``values``, from the gradient of what `decode` returned."""
+
+    def encode_backward(
+        self,
+        w_enc: Float[Tensor, "latent d_in"],
+        b_enc: Float[Tensor, " latent"],
+        x: Float[Tensor, "batch d_in"],
+        numbers: Tensor,
+    ) -> None:
+        """Give encoder rows and biases their gradient, from that of ``values``, which are the pre-activations of x."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +105,10 @@ class Dense:
         return parameter
 
     def decode(
-        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"]
+        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"] | None = None
     ) -> Float[Tensor, "batch d_out"]:
         """Return x_q W_dec + b_dec."""
-        return torch.addmm(b_dec, self.values, w_dec)
+        return self.values @ w_dec if b_dec is None else torch.addmm(b_dec, self.values, w_dec)
 
     def prefix(self, size: int) -> Dense:
         """Return the same latents with all but the first ``size`` set to zero."""
@@ -94,13 +118,41 @@ class Dense:
         """Return the batch mean of ‖x_q‖₁, for latents >= 0."""
         return self.values.sum(1).mean()
 
-    def fired(self) -> Bool[Tensor, " latent"]:
-        """Return which latents are positive on some sample."""
-        return self.values.amax(0) > 0
+    def mark_fired(self, last_fired: Float[Tensor, " latent"], step: int) -> None:
+        """Set ``last_fired`` of the latents that are positive on some sample to the step."""
+        last_fired.masked_fill_(self.values.amax(0) > 0, step)
 
     def dense(self) -> Float[Tensor, "batch latent"]:
         """Return the matrix."""
         return self.values
+
+    def sum_by_latent(self, numbers: Tensor) -> Float[Tensor, " latent"]:
+        """Return the sums over samples of numbers that go with ``values``."""
+        return numbers.sum(0)
+
+    def widen(self, size: int, numbers: Tensor) -> Tensor:
+        """Return the numbers of the first ``size`` latents and 0 for the others."""
+        return F.pad(numbers[:, :size], (0, self.values.shape[1] - size))
+
+    def project(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
+        """Return ⟨w_dec[latent], vectors[sample]⟩ of every latent."""
+        return vectors @ w_dec.T
+
+    def decode_backward(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
+        """Give decoder rows their gradient and return that of ``values``."""
+        add_gradient(w_dec, self.values.T @ vectors)
+        return self.project(w_dec, vectors)
+
+    def encode_backward(
+        self,
+        w_enc: Float[Tensor, "latent d_in"],
+        b_enc: Float[Tensor, " latent"],
+        x: Float[Tensor, "batch d_in"],
+        numbers: Tensor,
+    ) -> None:
+        """Give encoder rows and biases their gradient."""
+        add_gradient(w_enc, numbers.T @ x)
+        add_gradient(b_enc, numbers.sum(0))
 
 
 @dataclass(frozen=True)
@@ -132,10 +184,10 @@ class Active:
         return parameter.index_select(0, self.chosen.indices)
 
     def decode(
-        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"]
+        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"] | None = None
     ) -> Float[Tensor, "batch d_out"]:
         """Return x_q W_dec + b_dec, reading only the selected rows."""
-        return ops.decode(self.chosen, self.values, w_dec) + b_dec
+        return ops.decode(self.chosen, self.values, w_dec, b_dec)
 
     def prefix(self, size: int) -> Active:
         """Return the same latents with all but the first ``size`` set to zero, or left out."""
@@ -148,16 +200,49 @@ class Active:
         """Return the batch mean of ‖x_q‖₁, for latents >= 0."""
         return self.values.sum() / self.n_samples
 
-    def fired(self) -> Bool[Tensor, " latent"]:
-        """Return which latents are positive on some sample."""
+    def mark_fired(self, last_fired: Float[Tensor, " latent"], step: int) -> None:
+        """Set ``last_fired`` of the latents that are positive on some sample to the step."""
         if kernels_take(self.values):
-            fired = torch.zeros(self.chosen.n_latents, dtype=torch.bool)
-            kernels.fired(0, len(self.values), self.chosen.indices.numpy(), self.values.detach().numpy(), fired.numpy())
-            return fired
+            arrays = map(array_of, (self.chosen.indices, self.values))
+            kernels.mark_fired(0, self.values.shape[0], *arrays, np.float32(step), array_of(last_fired))
+            return
         times = self.values.new_zeros(self.chosen.n_latents)
-        return times.index_add_(0, self.chosen.indices, (self.values > 0).to(times)) > 0
+        last_fired.masked_fill_(times.index_add_(0, self.chosen.indices, (self.values > 0).to(times)) > 0, step)
 
     def dense(self) -> Float[Tensor, "batch latent"]:
         """Return the latents as a matrix."""
         matrix = self.values.new_zeros(self.n_samples, self.chosen.n_latents)
         return matrix.index_put((self.chosen.samples.long(), self.chosen.indices.long()), self.values)
+
+    def sum_by_latent(self, numbers: Tensor) -> Float[Tensor, " latent"]:
+        """Return the sums over samples of numbers that go with ``values``."""
+        if kernels_take(numbers):
+            out = with_array(np.zeros(self.chosen.n_latents, array_of(numbers).dtype))
+            kernels.sum_by_latent(0, numbers.shape[0], *map(array_of, (self.chosen.indices, numbers, out)))
+            return out
+        return numbers.new_zeros(self.chosen.n_latents).index_add_(0, self.chosen.indices, numbers)
+
+    def widen(self, size: int, numbers: Tensor) -> Tensor:
+        """Return the numbers of what `prefix` keeps, among zeros."""
+        keep = self.chosen.indices < size
+        return numbers * keep if host_waits_for(keep) else torch.zeros_like(self.values).masked_scatter_(keep, numbers)
+
+    def project(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
+        """Return ⟨w_dec[latent], vectors[sample]⟩ of the selected latents."""
+        return ops.dots(self.chosen, w_dec, vectors)
+
+    def decode_backward(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
+        """Give the selected decoder rows their gradient and return that of ``values``."""
+        add_gradient(w_dec, RowGradient(self.chosen.indices, self.values, self.chosen.samples, vectors))
+        return self.project(w_dec, vectors)
+
+    def encode_backward(
+        self,
+        w_enc: Float[Tensor, "latent d_in"],
+        b_enc: Float[Tensor, " latent"],
+        x: Float[Tensor, "batch d_in"],
+        numbers: Tensor,
+    ) -> None:
+        """Give the selected encoder rows and biases their gradient."""
+        add_gradient(w_enc, RowGradient(self.chosen.indices, numbers, self.chosen.samples, x))
+        add_gradient(b_enc, self.sum_by_latent(numbers))

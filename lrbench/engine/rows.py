@@ -7,12 +7,14 @@ that nobody asked for gets an ordinary gradient, as autograd users expect.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lrbench.engine import reference
+from lrbench.engine.arrays import array_of
 from lrbench.engine.mode import kernels, kernels_take
 
 
@@ -30,18 +32,17 @@ class RowGradient:
         if not kernels_take(self.vectors):
             return reference.row_gradient(self.indices, self.coefficients, self.places, self.vectors, n_latents)
         gradient = self.vectors.new_zeros(n_latents, self.vectors.shape[1])
-        starts, order = by_latent(self.indices, n_latents)
+        starts, order = by_latent(array_of(self.indices), n_latents)
         kernels.run_in_threads(
             kernels.row_gradient, n_latents, starts, order, self.coefficients, self.places, self.vectors, gradient
         )
         return gradient
 
 
-def by_latent(indices: Int[Tensor, " term"], n_latents: int) -> tuple[Int[Tensor, " latent_1"], Int[Tensor, " term"]]:
+def by_latent(indices: Int[np.ndarray, " term"], n_latents: int) -> tuple[Int[np.ndarray, " latent_1"], Int[np.ndarray, " term"]]:  # fmt: skip
     """Return (starts, order): ``order[starts[i]:starts[i + 1]]`` are the places of latent i in ``indices``."""
-    starts = torch.zeros(n_latents + 1, dtype=torch.int32)
-    order = torch.empty_like(indices, dtype=torch.int32)
-    kernels.sort_by_latent(0, indices.shape[0], indices.numpy(), starts.numpy(), order.numpy())
+    starts, order = np.zeros(n_latents + 1, np.int32), np.empty(len(indices), np.int32)
+    kernels.sort_by_latent(0, len(indices), indices, starts, order)
     return starts, order
 
 
@@ -60,16 +61,59 @@ def deliver_gradient(w: Tensor, gradient: RowGradient) -> Tensor | None:
     return None
 
 
-def joined(gradients: list[RowGradient]) -> RowGradient:
-    """Return the sum of several as one."""
-    if len(gradients) == 1:
-        return gradients[0]
-    starts = [0]
-    for gradient in gradients:
-        starts.append(starts[-1] + gradient.vectors.shape[0])
-    return RowGradient(
-        torch.cat([g.indices for g in gradients]),
-        torch.cat([g.coefficients for g in gradients]),
-        torch.cat([g.places + start for g, start in zip(gradients, starts, strict=False)]),
-        torch.cat([g.vectors for g in gradients]),
-    )
+def add_gradient(parameter: Tensor, gradient: Tensor | RowGradient) -> None:
+    """Add to a parameter's gradient what was derived by hand, as a backward pass of autograd would: as rows where they are collected."""
+    matrix = deliver_gradient(parameter, gradient) if isinstance(gradient, RowGradient) else gradient
+    if matrix is not None:
+        parameter.grad = matrix if parameter.grad is None else parameter.grad + matrix
+
+
+class SortedRows:
+    """Sums of vectors by the row that they belong to: what an optimiser needs to form a row's gradient at a time.
+
+    Parameters
+    ----------
+    gradients
+        The gradients of a weight, which are added.
+    weight
+        The weight.
+
+    Attributes
+    ----------
+    starts, order
+        As `by_latent` returns them, of all terms of the sums.
+    """
+
+    def __init__(self, gradients: list[RowGradient], weight: Tensor) -> None:
+        self.indices = [g.indices for g in gradients]
+        self.starts, self.order = by_latent(
+            _joined([array_of(index) for index in self.indices], np.int32), weight.shape[0]
+        )
+
+    def fit(self, gradients: list[RowGradient]) -> bool:
+        """Whether the terms of other gradients belong to the same rows."""
+        return len(gradients) == len(self.indices) and all(
+            g.indices is index for g, index in zip(gradients, self.indices, strict=True)
+        )
+
+    @staticmethod
+    def sums(gradients: list[RowGradient], weight: Tensor) -> tuple[Any, ...]:
+        """Return the coefficients of the terms, the places of their vectors, the first gradient's vectors, and those of the others."""
+        nothing = array_of(weight)[:0]
+        coefficients = _joined([array_of(g.coefficients) for g in gradients], nothing.dtype)
+        vectors, places, end = [array_of(g.vectors) for g in gradients], [], 0
+        for g, own in zip(gradients, vectors, strict=True):
+            places.append(array_of(g.places) + np.int32(end) if end else array_of(g.places))
+            end += len(own)
+        first, *others = vectors or [nothing]
+        return coefficients, _joined(places, np.int32), first, _joined_rows(others, nothing)
+
+
+def _joined(arrays: list[Any], kind: Any) -> Any:
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.empty(0, kind)
+
+
+def _joined_rows(arrays: list[Any], nothing: Any) -> Any:
+    return np.concatenate(arrays) if len(arrays) > 1 else next(iter(arrays), nothing)

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from lrbench.engine.arrays import room
 from lrbench.engine.mode import kernels, kernels_take
 
 
@@ -25,11 +26,14 @@ class Selection:
         Where each sample starts, and the number of all.
     n_latents
         Width n_q.
+    known_samples
+        `samples`, where they are known.
     """
 
     indices: Int[Tensor, " selected"]
     offsets: Int[Tensor, " batch_1"]
     n_latents: int
+    known_samples: Int[Tensor, " selected"] | None = None
 
     @property
     def n_samples(self) -> int:
@@ -39,8 +43,10 @@ class Selection:
     @cached_property
     def samples(self) -> Int[Tensor, " selected"]:
         """The sample of each selected latent."""
+        if self.known_samples is not None:
+            return self.known_samples
         if kernels_take(self.indices):
-            every = torch.empty_like(self.indices)
+            every = room(self.indices.shape[0], dtype=self.indices.dtype)
             kernels.run_in_threads(kernels.samples, self.n_samples, self.offsets, every)
             return every
         every = torch.arange(self.n_samples, dtype=self.indices.dtype, device=self.indices.device)
