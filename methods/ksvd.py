@@ -42,16 +42,18 @@ def _updated(x: Tensor, atoms: Tensor, chosen: Tensor, weights: Tensor, residual
     atoms = atoms.clone()
     sample, place = (weights > 0).nonzero(as_tuple=True)
     used = chosen[sample, place]
+    order = used.argsort(stable=True)
+    sample, weight = sample[order], weights[sample, place][order]  # atom after atom
     counts = torch.bincount(used, minlength=len(atoms)).tolist()
     worst = iter(residual.pow(2).sum(1).argsort(descending=True).tolist())
-    for atom, own in enumerate(torch.split(used.argsort(stable=True), counts)):
-        if len(own) == 0:
-            atoms[atom] = normalize(x[next(worst)], dim=0)
+    for atom, rows, own in zip(atoms, torch.split(sample, counts), torch.split(weight, counts), strict=True):
+        if len(rows) == 0:
+            atom.copy_(normalize(x[next(worst)], dim=0))
             continue
-        rows = sample[own]
-        lacking = residual[rows] + weights[rows, place[own]].unsqueeze(1) * atoms[atom]
-        atoms[atom] = normalize(weights[rows, place[own]] @ lacking, dim=0)
-        residual[rows] = lacking - (lacking @ atoms[atom]).clamp_min(0.0).unsqueeze(1) * atoms[atom]
+        lacking = residual.index_select(0, rows).addr_(own, atom)
+        mean = own @ lacking
+        torch.div(mean, mean.norm().clamp_min(1e-12), out=atom)
+        residual.index_copy_(0, rows, lacking.addr_((lacking @ atom).clamp_min_(0.0), atom, alpha=-1.0))
     return atoms
 
 
