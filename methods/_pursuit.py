@@ -3,7 +3,6 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
 RIDGE = 1e-6  # keeps the weights of two atoms that have become equal finite
 CHUNK = 512  # samples coded at a time
@@ -26,22 +25,19 @@ def pursue(
     k
         Atoms per sample.
     """
-    overlaps = atoms @ atoms.T
-    parts = zip(*(_pursue(part, atoms, overlaps, k) for part in torch.split(x, CHUNK)), strict=True)
+    parts = zip(*(_pursue(part, atoms, k) for part in torch.split(x, CHUNK)), strict=True)
     chosen, weights, residual = (torch.cat(part) for part in parts)
     return chosen, weights, residual
 
 
-def _pursue(x: Tensor, atoms: Tensor, overlaps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One product with the atoms; what the chosen ones take away from it is known from their overlaps (Rubinstein et al. 2008)."""
-    first = x @ atoms.T
-    along, chosen = first, torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
-    while True:
+def _pursue(x: Tensor, atoms: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    chosen = torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
+    weights, residual = x.new_zeros(len(x), 0), x
+    for size in range(1, k + 1):
+        along = (residual @ atoms.T).scatter(1, chosen, -torch.inf)
         chosen = torch.cat([chosen, along.argmax(1, keepdim=True)], dim=1)
-        gram = overlaps[chosen.unsqueeze(2), chosen.unsqueeze(1)]
-        gram.diagonal(dim1=1, dim2=2).add_(RIDGE)
-        weights = torch.linalg.solve(gram, first.gather(1, chosen)).clamp_min(0.0)
-        if chosen.shape[1] == k:
-            return chosen, weights, x - embedding_bag(chosen, atoms, mode="sum", per_sample_weights=weights)
-        taken = embedding_bag(chosen, overlaps, mode="sum", per_sample_weights=weights)
-        along = (first - taken).scatter_(1, chosen, -torch.inf)
+        picked = atoms.index_select(0, chosen.flatten()).view(len(x), size, -1)
+        gram = picked @ picked.transpose(1, 2) + RIDGE * torch.eye(size, device=x.device, dtype=x.dtype)
+        weights = torch.linalg.solve(gram, picked @ x.unsqueeze(2)).squeeze(2).clamp_min(0.0)
+        residual = x - (weights.unsqueeze(1) @ picked).squeeze(1)
+    return chosen, weights, residual

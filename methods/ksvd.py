@@ -50,10 +50,11 @@ def _updated(x: Tensor, atoms: Tensor, chosen: Tensor, weights: Tensor, residual
         if len(rows) == 0:
             atom.copy_(normalize(x[next(worst)], dim=0))
             continue
-        lacking = residual.index_select(0, rows).addr_(own, atom)
-        mean = own @ lacking
-        torch.div(mean, mean.norm().clamp_min(1e-12), out=atom)
-        residual.index_copy_(0, rows, lacking.addr_((lacking @ atom).clamp_min_(0.0), atom, alpha=-1.0))
+        lacking = residual.index_select(0, rows)
+        lacking += own.unsqueeze(1) * atom
+        atom.copy_(normalize(own @ lacking, dim=0))
+        lacking -= (lacking @ atom).clamp_min_(0.0).unsqueeze(1) * atom
+        residual.index_copy_(0, rows, lacking)
     return atoms
 
 
