@@ -1,18 +1,19 @@
 """How fast lrbench is beside its peers: the same data, one process tree, taking turns, medians.
 
-    python benchmarks/speed.py [--only WORK] [--json FILE] [--threads N]
+    python benchmarks/speed.py [--only WORK] [--json FILE] [--threads N] [--against COMMIT]
 
 A training step is timed inside our real training loop: the view that `fit` reads from stops the clock when the next batch is asked for,
 lets every peer take its step on the same batch, and starts the clock again. Steps are the first of a run of the paper's length, so no
 latent counts as dead yet, on either side. "times encoder" is our step over one encoder product (batch x d_in) @ (d_in x width) in
-bfloat16 where the processor has it. Peers keep their default settings; they come with ``pip install .[peers]``.
+bfloat16 where the processor has it. Peers keep their default settings; they come with ``pip install .[peers]``. ``quick`` is a table of its
+own, without peers: the suite quick here and at a commit (``quick_steps.py``).
 """
 
 from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -25,12 +26,14 @@ from typing import Annotated, Any
 
 import lrbench  # isort: skip (before torch: it tells OpenMP how threads wait)
 import peers
+import quick_steps
 import torch
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from torch import Tensor
 
+from lrbench.errors import LrbenchError
 from lrbench.structure import WorldSpec
 from lrbench.view import Budget, TrainView
 from lrbench.world import World
@@ -44,6 +47,7 @@ SAMPLING = WorldSpec(16_384, (DIM,), rate=0.00248937, zipf=1.0, interference=1.0
 SAMPLED = 15
 MATCHED = 16_384
 LEVEL = 0.15  # two runs end at the same L0 when they differ by no more than this share
+QUICK = "quick"
 KEYS = ("work", "peer", "ours_s", "peer_s", "ratio", "times_encoder")
 Tick = Callable[[str], object]
 
@@ -331,9 +335,10 @@ def _seconds(value: float | None) -> str:
     return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"
 
 
-def as_json(rows: list[Row]) -> str:
+def as_json(rows: list[Row], steps: Sequence[quick_steps.StepRow] = ()) -> str:
     """Return the rows' numbers for programs."""
-    return json.dumps([{key: getattr(row, key) for key in KEYS} for row in rows], indent=1, allow_nan=False) + "\n"
+    found = [{key: getattr(row, key) for key in KEYS} for row in rows] + [row.values() for row in steps]
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -341,23 +346,40 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    only: Annotated[str | None, typer.Option(help=f"Run one of {', '.join(WORKS)}.")] = None,
+    only: Annotated[str | None, typer.Option(help=f"Run one of {', '.join([*WORKS, QUICK])}.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of lrbench and of its peers.")] = 2,
+    threads: Annotated[int, typer.Option(help="Threads of lrbench and of its peers; quick takes one.")] = 2,
+    against: Annotated[str | None, typer.Option(help="The commit that quick is compared with.")] = None,
 ) -> None:
     """Time lrbench beside its peers and print a markdown table."""
-    if only is not None and only not in WORKS:
-        raise typer.BadParameter(f"{only}: expected one of {', '.join(WORKS)}")
-    torch.set_num_threads(threads)
+    works = [*WORKS, QUICK] if only is None else [only]
+    if works[-1] not in [*WORKS, QUICK]:
+        raise typer.BadParameter(f"{only}: expected one of {', '.join([*WORKS, QUICK])}")
+    if against is not None and QUICK not in works:
+        raise typer.BadParameter(f"--against {against}: only quick is compared with a commit, not {only}")
     rows: list[Row] = []
+    steps: list[quick_steps.StepRow] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=len(WORKS) if only is None else 1)
-        for work in WORKS if only is None else [only]:
-            rows += WORKS[work](lambda now, work=work: progress.update(bar, description=f"{work}: {now}"))  # type: ignore[misc]
+        bar = progress.add_task("", total=len(works))
+        for work in works:
+            torch.set_num_threads(threads)
+            tick = partial(_tell, progress, bar, work)
+            if work == QUICK:
+                try:
+                    steps = quick_steps.measure(against, encoder_product, tick)
+                except LrbenchError as error:
+                    raise SystemExit(str(error)) from None
+            else:
+                rows += WORKS[work](tick)
             progress.advance(bar)
-    print(table(rows))
+    for text in ([table(rows)] if rows else []) + ([quick_steps.table(steps, against)] if steps else []):
+        print(text)
     if json_file is not None:
-        json_file.write_text(as_json(rows), encoding="utf-8")
+        json_file.write_text(as_json(rows, steps), encoding="utf-8")
+
+
+def _tell(progress: Progress, bar: TaskID, work: str, now: str) -> None:
+    progress.update(bar, description=f"{work}: {now}")
 
 
 if __name__ == "__main__":

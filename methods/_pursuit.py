@@ -36,7 +36,7 @@ def _pursue(x: Tensor, atoms: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     for size in range(1, k + 1):
         along = (residual @ atoms.T).scatter(1, chosen, -torch.inf)
         chosen = torch.cat([chosen, along.argmax(1, keepdim=True)], dim=1)
-        picked = atoms[chosen]
+        picked = atoms.index_select(0, chosen.flatten()).view(len(x), size, -1)
         gram = picked @ picked.transpose(1, 2) + RIDGE * torch.eye(size, device=x.device, dtype=x.dtype)
         weights = torch.linalg.solve(gram, picked @ x.unsqueeze(2)).squeeze(2).clamp_min(0.0)
         residual = x - (weights.unsqueeze(1) @ picked).squeeze(1)

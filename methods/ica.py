@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.decomposition import FastICA
 
 from lrbench.activation import ReLU
@@ -31,6 +32,8 @@ class IndependentComponents(Method):
         ica = FastICA(
             min(view.d_in, view.budget.n_latents),
             whiten="unit-variance",
+            whiten_solver="eigh",  # of the covariance: a tenth of the time of the samples' svd
+            fun=_log_cosh,
             max_iter=self.max_iter,
             random_state=random_state(seed),
         )
@@ -41,6 +44,12 @@ class IndependentComponents(Method):
         decoder = torch.from_numpy(signs[:, None] * ica.mixing_.T).float()
         mean = torch.from_numpy(ica.mean_).float()
         return Dictionary(encoder, -encoder @ mean, decoder, mean, ReLU()).to(view.device)
+
+
+def _log_cosh(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the derivative of log cosh and the mean of its second derivative per component; scikit-learn's own loops in Python."""
+    slope = torch.from_numpy(x).tanh_().numpy()
+    return slope, 1.0 - np.einsum("ij,ij->i", slope, slope) / slope.shape[1]
 
 
 METHOD = IndependentComponents()

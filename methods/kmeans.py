@@ -27,7 +27,11 @@ class SphericalKMeans(Method):
         x = view.head(self.samples)[0].cpu()
         x = torch.nn.functional.normalize(x[x.norm(dim=1) > 1e-6], dim=1)
         means = MiniBatchKMeans(
-            min(view.budget.n_latents, len(x)), batch_size=1024, n_init=1, random_state=random_state(seed)
+            min(view.budget.n_latents, len(x)),
+            batch_size=1024,
+            n_init=1,
+            compute_labels=False,  # a pass over all samples
+            random_state=random_state(seed),
         ).fit(x.numpy())
         rows = torch.nn.functional.normalize(torch.from_numpy(means.cluster_centers_).float(), dim=1)
         return Dictionary(rows, None, rows, None, TopK(view.budget.l0)).to(view.device)

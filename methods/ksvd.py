@@ -41,17 +41,18 @@ def _updated(x: Tensor, atoms: Tensor, chosen: Tensor, weights: Tensor, residual
     """Return the atoms after one round: each becomes the weighted mean of what its users lack without it."""
     atoms = atoms.clone()
     sample, place = (weights > 0).nonzero(as_tuple=True)
-    used = chosen[sample, place]
+    used, weight = chosen[sample, place], weights[sample, place]
+    order = used.argsort(stable=True)  # atom after atom
     counts = torch.bincount(used, minlength=len(atoms)).tolist()
+    users, shares = torch.split(sample[order], counts), torch.split(weight[order], counts)
     worst = iter(residual.pow(2).sum(1).argsort(descending=True).tolist())
-    for atom, own in enumerate(torch.split(used.argsort(stable=True), counts)):
-        if len(own) == 0:
-            atoms[atom] = normalize(x[next(worst)], dim=0)
+    for atom, rows, own in zip(atoms, users, shares, strict=True):
+        if len(rows) == 0:
+            atom.copy_(normalize(x[next(worst)], dim=0))
             continue
-        rows = sample[own]
-        lacking = residual[rows] + weights[rows, place[own]].unsqueeze(1) * atoms[atom]
-        atoms[atom] = normalize(weights[rows, place[own]] @ lacking, dim=0)
-        residual[rows] = lacking - (lacking @ atoms[atom]).clamp_min(0.0).unsqueeze(1) * atoms[atom]
+        lacking = residual.index_select(0, rows) + own.unsqueeze(1) * atom
+        atom.copy_(normalize(own @ lacking, dim=0))
+        residual.index_copy_(0, rows, lacking - (lacking @ atom).clamp_min(0.0).unsqueeze(1) * atom)
     return atoms
 
 

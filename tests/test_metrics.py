@@ -188,7 +188,7 @@ def test_detection_by_hand() -> None:
     # four samples over three features; latent 0 detects feature 0 with one miss and one false alarm, feature 2 is never shown
     features = SparseFeatures(torch.tensor([0, 0, 1, 1]), torch.ones(4), torch.tensor([0, 1, 3, 4]))
     fires = torch.tensor([[True, False], [False, True], [True, False], [False, False]])
-    f1 = detection_f1(fires, features, torch.tensor([0, -1, 1]))
+    f1 = detection_f1(fires, features, torch.tensor([0, -1, 1]), fires.sum(0))
     assert f1[:2] == [0.5, 0.0]
     assert math.isnan(f1[2])
     recalls = parent_recalls(fires, features, torch.tensor([0, 1, -1]), [-1, 0, -1])  # feature 1 is the child of 0

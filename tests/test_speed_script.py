@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import lrbench
 
@@ -35,7 +36,8 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.setattr(module, "view_of", with_batch(module.view_of, 16))
     monkeypatch.setattr(module, "encoder_product", lambda d_in, width: lambda inputs: inputs @ torch.ones(12, width))
     yield module
-    sys.modules.pop("peers", None)
+    for name in ("peers", "quick_steps"):
+        sys.modules.pop(name, None)
 
 
 def with_batch(view_of: Any, size: int) -> Any:
@@ -107,3 +109,50 @@ def test_the_works_are_those_that_are_promised(speed: ModuleType) -> None:
         "transcoder/16000", "crosscoder/16000", "matching/16384",
     }  # fmt: skip
     assert speed.SAMPLING.mean_l0 == pytest.approx(34, abs=0.01)
+
+
+def test_quick_steps_here_and_at_a_commit(speed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRBENCH_ENGINE", "reference")  # the other checkout would compile all kernels anew
+    quick = speed.quick_steps
+    monkeypatch.setattr(quick, "ROUNDS", 1)
+
+    def product(d_in: int, width: int, batch_size: int) -> Any:
+        assert (d_in, width, batch_size) == (32, 64, 64)
+        return lambda inputs: torch.ones(batch_size, d_in) @ torch.ones(d_in, width)
+
+    (row,) = rows = quick.measure("HEAD", product, say_nothing, methods=["topk_sae"], suite="smoke")
+    assert row.work == "quick/topk_sae"
+    assert min(row.ours_s, row.baseline_s, row.times_encoder) > 0
+    assert row.new_over_old == row.ours_s / row.baseline_s
+    heads, _, line = quick.table(rows, "HEAD").splitlines()
+    assert heads == "| work | ms per step | at HEAD | new/old | times encoder |"
+    assert line.startswith(f"| quick/topk_sae | {1e3 * row.ours_s:.3f} | {1e3 * row.baseline_s:.3f} | ")
+    assert json.loads(speed.as_json([], rows)) == [row.values()]
+    alone = quick.StepRow("quick/pca", 0.001, None, 2.0)
+    assert quick.table([alone], None).splitlines()[2] == "| quick/pca | 1.000 | – | – | 2.0 |"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--only", "quick", "--against", "no-such-commit"], "--against no-such-commit: no commit of"),
+        (["--only", "matching/16384", "--against", "HEAD"], "only quick is compared with a commit"),
+        (["--only", "slow"], "expected one of"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(speed: ModuleType, options: list[str], said: str) -> None:
+    done = CliRunner().invoke(speed.app, options, env={"COLUMNS": "400"})
+    assert done.exit_code != 0
+    told = done.output if isinstance(done.exception, SystemExit) and done.output else str(done.exception)
+    assert said in " ".join(told.split())
+
+
+def test_a_process_that_fits_with_other_code_is_an_error(speed: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "lrbench").mkdir()
+    with (
+        speed.quick_steps.Fitter(tmp_path, "smoke", {}, "at abc") as side,
+        pytest.raises(lrbench.LrbenchError) as error,
+    ):
+        side.answer()
+    assert str(error.value).startswith("at abc: ")
+    assert f"expected {tmp_path}" in str(error.value)

@@ -98,8 +98,8 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
     matched = match(dec, activity.live)
     matched_dec = float(matched.similarities.mean())
     partner = matched.partners(task.scored, task.spec.world.n_features)
-    f1 = detection_f1(activity.fires, features, partner)
-    parents = _parents(task, parent_recalls(activity.fires, features, partner, task.spec.world.parents))
+    f1 = detection_f1(activity.fires, features, partner, activity.counts)
+    parents = _parents(task, activity.fires, features, partner)
     scores = {
         "headline": (matched_dec - floor) / (1.0 - floor),
         "matched_dec": matched_dec,
@@ -110,7 +110,7 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
         "recovery_enc": recovery(best_enc),
         "f1": _mean(f1[feature] for feature in task.scored.tolist()),
         "fvu": activity.fvu,
-        "l0": float(firings(activity.fires).sum()) / len(features),
+        "l0": float(activity.counts.sum()) / len(features),
         "dead": 1.0 - float(activity.live.float().mean()),
         "polysemanticity": activity.polysemanticity,
         "absorption": _mean(row["recall_alone"] - row["recall_with_child"] for row in parents),
@@ -175,8 +175,14 @@ def floor_score(task: Task, pair: str) -> float:
     return float(match(similarity(floor.W_dec, true_dec[task.scored]), live).similarities.mean())
 
 
-def _parents(task: Task, recalls: list[tuple[float, float]]) -> list[dict[str, float]]:
-    scored = [feature for feature in task.scored.tolist() if feature in task.spec.world.children]
+def _parents(
+    task: Task, fires: Bool[Tensor, "sample latent"], features: SparseFeatures, partner: Int[Tensor, " feature"]
+) -> list[dict[str, float]]:
+    spec = task.spec.world
+    scored = [feature for feature in task.scored.tolist() if feature in spec.children]
+    if not scored:
+        return []
+    recalls = parent_recalls(fires, features, partner, spec.parents)
     return [{"parent": p, "recall_alone": recalls[p][0], "recall_with_child": recalls[p][1]} for p in scored]
 
 
@@ -188,6 +194,8 @@ class Activity:
     ----------
     fires
         Which latents are positive on which held-out sample.
+    counts
+        On how many samples each latent fires.
     live
         Latents that fire on a held-out sample or on some isolated feature: the second keeps the latent of a feature that is
         too rare for the sample from being called dead.
@@ -198,6 +206,7 @@ class Activity:
     """
 
     fires: Bool[Tensor, "sample latent"]
+    counts: Int[Tensor, " latent"]
     live: Bool[Tensor, " latent"]
     fvu: float
     polysemanticity: float
@@ -218,14 +227,18 @@ def observe(dictionary: Dictionary, task: Task, features: SparseFeatures) -> Act
     served = torch.zeros(dictionary.n_latents)
     for _, codes in _encoded(dictionary, task.isolated(dictionary.pair)):
         served += (codes > 0).sum(0)
-    live = (firings(fires) > 0) | (served > 0)
+    counts = firings(fires)
+    live = (counts > 0) | (served > 0)
     polysemantic = float((served >= 2).sum() / live.sum().clamp_min(1))
     variance = float((targets - targets.mean(0)).pow(2).sum())
-    return Activity(fires, live, residual / variance, polysemantic)
+    return Activity(fires, counts, live, residual / variance, polysemantic)
 
 
 def detection_f1(
-    fires: Bool[Tensor, "sample latent"], features: SparseFeatures, partner: Int[Tensor, " feature"]
+    fires: Bool[Tensor, "sample latent"],
+    features: SparseFeatures,
+    partner: Int[Tensor, " feature"],
+    counts: Int[Tensor, " latent"],
 ) -> list[float]:
     """Return the F1 of each feature's partner as its detector: predicted active where the latent fires.
 
@@ -237,6 +250,8 @@ def detection_f1(
         The true features of the samples.
     partner
         The latent of every feature, -1 where there is none: its F1 is 0.
+    counts
+        On how many samples each latent fires.
 
     Returns
     -------
@@ -247,14 +262,16 @@ def detection_f1(
     hit = fires[features.rows, partner[active].clamp_min(0)] & (partner[active] >= 0)
     hits = torch.bincount(active[hit], minlength=n_features)
     shown = torch.bincount(active, minlength=n_features)
-    predicted = torch.where(partner >= 0, firings(fires)[partner.clamp_min(0)], 0)
+    predicted = torch.where(partner >= 0, counts[partner.clamp_min(0)], 0)
     f1 = 2 * hits / (shown + predicted)
     return torch.where(shown > 0, f1, torch.nan).tolist()
 
 
 def firings(fires: Bool[Tensor, "sample latent"]) -> Int[Tensor, " latent"]:
     """Return on how many samples each latent fires; block by block, as a sum of booleans is taken over a copy in integers."""
-    return torch.stack([fires[start : start + 1024].sum(0) for start in range(0, len(fires), 1024)]).sum(0)
+    return torch.stack(
+        [fires[start : start + 1024].sum(0, dtype=torch.int32) for start in range(0, len(fires), 1024)]
+    ).sum(0)
 
 
 def parent_recalls(
