@@ -7,6 +7,7 @@ file declares them; nothing else differs between a ReLU SAE and an anchored Matr
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -136,7 +137,11 @@ class SDL(Method):
         last_fired = torch.zeros(len(p["W_enc"]), device=view.device)
         dead = torch.zeros_like(last_fired, dtype=torch.bool)
         resample_at = {round(RESAMPLE_UNTIL * steps * (i + 1) / self.resample) for i in range(self.resample)}
-        for step, (x, target) in enumerate(view.batches(batch_size)):
+        first = 0
+        if (saved := view.saved()) is not None:
+            first, dead = saved["step"], saved["dead"].to(view.device)
+            restore(saved, p, optimiser, encoder, last_fired, rng)
+        for step, (x, target) in enumerate(view.batches(batch_size, first), first):
             pre = rule.select(encoder, x, p)
             latents = rule.activate(pre, p)
             reconstruction = latents.decode(p["W_dec"], p["b_dec"])
@@ -156,7 +161,49 @@ class SDL(Method):
                     still_dead = step - last_fired > DEAD_AFTER * steps
                     resample_dead(replace(state, dead=still_dead), optimiser, rng, tied=self.pair != "transcoder")
                     last_fired.masked_fill_(still_dead, step)
+            view.report(step + 1, (step + 1) * batch_size, partial(figures, state, loss))
+            view.save(partial(to_save, step + 1, steps, p, optimiser, encoder, last_fired, dead, rng))
         return dead
+
+
+def to_save(
+    step: int,
+    steps: int,
+    p: Parameters,
+    optimiser: Adam,
+    encoder: Encoder,
+    last_fired: Tensor,
+    dead: Tensor,
+    rng: torch.Generator,
+) -> dict[str, Any]:
+    """Return all that the steps after ``step`` depend on; after the last one that is the parameters alone."""
+    adam = optimiser.state() if step < steps else None
+    return {"step": step, "p": p, "adam": adam, "density": encoder.density, "last_fired": last_fired, "dead": dead,
+            "rng": rng.get_state()}  # fmt: skip
+
+
+@torch.no_grad()
+def restore(
+    saved: dict[str, Any], p: Parameters, optimiser: Adam, encoder: Encoder, last_fired: Tensor, rng: torch.Generator
+) -> None:
+    """Put a training back to where `to_save` found it."""
+    for name, tensor in p.items():
+        tensor.copy_(saved["p"][name])
+    if saved["adam"] is not None:
+        optimiser.load_state(saved["adam"])
+    encoder.density = saved["density"]
+    last_fired.copy_(saved["last_fired"])
+    rng.set_state(saved["rng"])
+
+
+@torch.no_grad()
+def figures(step: Step, loss: Tensor) -> dict[str, float]:
+    """Return what a training's report says of a step: the objective, L0 and FVU of its batch, and the number of dead latents."""
+    error = (step.target - step.reconstruction).pow(2).sum()
+    variance = (step.target - step.target.mean(dim=0)).pow(2).sum()
+    active = (step.latents.values > 0).sum() / step.latents.n_samples
+    told = torch.stack([loss.detach(), active, error / variance]).tolist()
+    return dict(zip(("loss", "l0", "fvu"), told, strict=True)) | {"dead": int(step.dead.sum())}
 
 
 def start_parameters(view: TrainView, rule: Rule, rng: torch.Generator) -> Parameters:
