@@ -40,9 +40,6 @@ class AlternatingConvexSearch(Method):
         x, target = view.head(min(self.samples, max(1, view.budget.n_samples // self.passes)))
         target = target - b_dec
         codes, passes, step = topk_codes(w_enc, b_enc, x, k), view.budget.n_samples // len(x) - 1, 1.0
-        if (saved := view.saved()) is not None:
-            (w_enc, w_dec), (passes, step) = (each.to(w_dec) for each in saved["rows"]), saved["left"]
-            codes = topk_codes(w_enc, b_enc, x, k)
         while passes > self.encoder_iterations and step > SHORTEST:
             w_dec = refit_decoder(codes, w_dec, target, self.decoder_iterations)
             best = reconstruction_error(codes, w_dec, target)
@@ -55,7 +52,6 @@ class AlternatingConvexSearch(Method):
                     w_enc, codes = tried, found
                     break
                 step /= 2
-            view.save(lambda rows=(w_enc, w_dec), left=(passes, step): {"rows": rows, "left": left})  # type: ignore[misc]
         w_dec = refit_decoder(codes, w_dec, target, self.decoder_iterations)
         return Dictionary(w_enc, b_enc, w_dec, b_dec, activation.TopK(k), self.pair)
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from lrbench.boundary import wire
 from lrbench.boundary.messages import Noted, Reported, Saved, deliver, parsed
 from lrbench.errors import LrbenchError
 from lrbench.longrun.report import Progress, Report
-from lrbench.record import Record
 from lrbench.running.cell import Cell, run_cell
 from lrbench.running.progress import _Training
 from lrbench.running.runner import Silent, plan, run
@@ -38,7 +38,7 @@ from lrbench.rules import TopK
 
 @dataclass(frozen=True)
 class Wait(Term):
-    seconds: float = 0.02
+    seconds: float = 0.01
     name = "wait"
 
     def __call__(self, step):
@@ -51,21 +51,20 @@ METHOD = SDL(rule=TopK(), terms=(Wait(),), resample=2)
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
-    """Return a file of a method whose training takes three seconds."""
+    """Return a file of a method whose training takes two seconds."""
     path = tmp_path / "slow.py"
     path.write_text(SLOW)
     return path
 
 
-def command(method: Path, out: Path, *words: str) -> list[str]:
-    line = [sys.executable, "-m", "lrbench.cli", "run", "--suite", "smoke", "--task", TASK, "--method", str(method)]
-    return [*line, "--device", "cpu", "--out", str(out), "--checkpoint-every", "0.2", "--log", *words]
+LONG = """
+from dataclasses import replace
+from lrbench.task import family
 
-
-def the_record(out: Path) -> Record:
-    ((record,), problems) = Store(out).read()
-    assert problems == []
-    return record
+@family(levels={"0.3": 0.3})
+def long(length, scale):
+    return replace(scale.task(noise=length), n_samples=20 * scale.n_samples)
+"""
 
 
 class Listening(Silent):
@@ -83,35 +82,51 @@ def cell_of(method: Path, out: Path, isolation: str, log: bool = True, every: fl
     return replace(cell, isolation=isolation, keep=Keep(str(out), every, log))
 
 
-def test_a_run_that_was_killed_five_times_ends_with_the_same_bits(slow: Path, tmp_path: Path) -> None:
-    rng, out = random.Random(1), tmp_path / "killed"
-    checkpoint = Store(out).checkpoint("smoke", KEY)
-    subprocess.run(command(slow, tmp_path / "calm"), check=True, capture_output=True)
-    seconds, last = [], None
+def test_a_run_that_was_killed_five_times_ends_with_the_same_bits(tmp_path: Path) -> None:
+    """Two cells at once: a method of the catalogue beside its world, and a user's on the other side of the boundary."""
+    rng, out, calm = random.Random(1), tmp_path / "killed", tmp_path / "calm"
+    mine, long = tmp_path / "mine.py", tmp_path / "long.py"
+    mine.write_text(SLOW.replace("terms=(Wait(),)", "terms=()"))
+    long.write_text(LONG)
+    line = [sys.executable, "-m", "lrbench.cli", "run", "--suite", "smoke", "--task", str(long), "--method", str(mine)]
+    line += ["--method", "relu_sae", "--device", "cpu", "--checkpoint-every", "0.2", "--log", "--out"]
+    subprocess.run([*line, str(calm)], check=True, capture_output=True)
+    expected, places = Store(calm).read()[0], list[Path]()
+    for record in expected:
+        places.append(Store(out).checkpoint("smoke", record.key))
+    seen: set[bytes] = set()
     for _ in range(5):
-        victim = subprocess.Popen(command(slow, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-        while victim.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == last):
+        victim = subprocess.Popen([*line, str(out)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        while victim.poll() is None and not headings(places) - seen:
             time.sleep(0.01)  # every start comes further
-        time.sleep(rng.uniform(0, 0.15))
+        time.sleep(rng.uniform(0, 0.3))
+        assert victim.poll() is None, "it ended before it could be killed"
+        family = psutil.Process(victim.pid).children(recursive=True)
         os.killpg(victim.pid, signal.SIGKILL)
         victim.wait()
-        time.sleep(0.3)  # workers die with the fork server
-        last = checkpoint.stat().st_mtime_ns
-        assert Store(out).read() == ([], [])
-        seconds.append(checkpoint.read_bytes()[:200])
-    assert len(set(seconds)) == 5
-    done = subprocess.run(command(slow, out), check=True, capture_output=True, text=True)
+        assert not psutil.wait_procs(family, timeout=20)[1]
+        assert headings(places) - seen
+        seen |= headings(places)
+    done = subprocess.run([*line, str(out)], check=True, capture_output=True, text=True)
     assert "goes on from a checkpoint" in done.stderr
-    assert the_record(out).content() == the_record(tmp_path / "calm").content()
-    files = sorted(path.name for path in (out / "smoke" / "noise" / "0.3").iterdir())
-    assert files == ["slow.seed0.json", "slow.seed0.log.csv"]
-    logs = [pd.read_csv(Store(folder).log("smoke", KEY)) for folder in (out, tmp_path / "calm")]
-    pd.testing.assert_frame_equal(*logs)
-    assert not logs[0].duplicated(["training", "step"]).any()
+    records, problems = Store(out).read()
+    assert problems == []
+    assert [record.content() for record in records] == [record.content() for record in expected]
+    files = sorted(path.name for path in out.rglob("*") if path.is_file())
+    assert files == ["mine.seed0.json", "mine.seed0.log.csv", "relu_sae.seed0.json", "relu_sae.seed0.log.csv"]
+    for record in records:
+        logs = [pd.read_csv(Store(folder).log("smoke", record.key)) for folder in (out, calm)]
+        pd.testing.assert_frame_equal(*logs)
+        assert len(logs[0]) == logs[0]["samples"].nunique() == 300
+
+
+def headings(places: list[Path]) -> set[bytes]:
+    """Return the first lines of those checkpoints that there are."""
+    return {path.read_bytes().partition(b"\n")[0] for path in places if path.exists()}
 
 
 def interrupted(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train until the second checkpoint is written, as if the process were killed there."""
+    """Train until the first checkpoint is written, as if the process were killed there."""
     write = Store.write_beside
 
     def once(store: Store, path: Path, content: bytes) -> None:
@@ -119,14 +134,23 @@ def interrupted(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
         if path.suffix == ".checkpoint":
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Store, "write_beside", once)
-        run_cell(cell)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(cell)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Return what the record of the slow method holds where nobody disturbs it."""
+    path = tmp_path_factory.mktemp("calm") / "slow.py"
+    path.write_text(SLOW)
+    return run_cell(replace(cell_of(path, path.parent, "none"), keep=None)).content()
 
 
 @pytest.mark.parametrize("isolation", ["none", "process", "sandbox"])
 def test_every_side_of_the_boundary_goes_on(
-    isolation: str, slow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    isolation: str, slow: Path, tmp_path: Path, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if isolation == "sandbox" and subprocess.run(["which", "bwrap"], capture_output=True).returncode:
         pytest.skip("bubblewrap is not installed")
@@ -135,9 +159,9 @@ def test_every_side_of_the_boundary_goes_on(
     heading = Store(tmp_path / "out").checkpoint("smoke", KEY).read_bytes().partition(b"\n")[0]
     again = run_cell(replace(cell, threads=7))
     assert b'"threads":1' in heading  # and so it goes on
-    assert again.content() == run_cell(replace(cell, keep=None)).content()
+    assert again.content() == undisturbed
     assert again.timing.train_seconds is not None
-    assert again.timing.seconds > again.timing.train_seconds > 3.0
+    assert again.timing.seconds > again.timing.train_seconds > 1.5
     log = pd.read_csv(Store(tmp_path / "out").log("smoke", KEY))
     assert list(log.columns) == [
         "suite",
@@ -287,7 +311,7 @@ def test_a_run_shows_how_far_a_cell_is_and_deletes_what_it_needs_no_more(slow: P
     summary = run("smoke", [TASK], [str(slow)], out=tmp_path, checkpoint_every=0.2, reporter=reporter)
     assert [record.status for record in summary.records] == ["ok"]
     reports = [word for word in reporter.heard if isinstance(word, Progress)]
-    assert 3 <= len(reports) <= 12
+    assert len(reports) >= 2
     assert [word.samples for word in reports] == sorted({word.samples for word in reports})
     assert all(word.total == 9600 and word.loss is not None and word.l0 is not None for word in reports)
     assert not list(tmp_path.rglob("*.checkpoint"))

@@ -102,13 +102,6 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bits(method: str, en
     assert all(row.loss is not None and row.l0 is not None and row.fvu is not None for row in rows)
 
 
-def test_a_search_that_was_interrupted_ends_with_the_same_bits() -> None:
-    found, view, sink = lrbench.load_method("acs_sae", samples=200), small("noise/0.3", "autoencoder", 9600), Memory(0)
-    with pytest.raises(Interrupted):
-        found.fit(kept(view, sink), seed=3)
-    assert same(found.fit(kept(view, Memory(), sink.content), seed=3), found.fit(view, seed=3))
-
-
 def test_what_decides_the_form_of_the_product_is_saved() -> None:
     """The share of latents above the floor chooses between sums of two orders."""
     p = {"W_enc": torch.zeros(4, 2), "b_enc": torch.zeros(4)}
