@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,6 +156,17 @@ def test_a_class_of_ones_own_goes_on_too(trainings: int) -> None:
     again, rows = interrupted(lambda each: method.fit(each, seed=1), view, *moments)
     assert same(again, method.fit(view, seed=1))
     assert [row.samples for row in rows] == sorted({row.samples for row in rows})
+
+
+def test_the_example_of_the_page_goes_on(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "submit.md").read_text(encoding="utf-8")
+    found = re.search(r"^```python\n# layers_sae.py\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    (tmp_path / "layers_sae.py").write_text(found[1], encoding="utf-8")
+    method, view = lrbench.load_method(tmp_path / "layers_sae.py"), small("noise/0.3", "autoencoder")
+    again, rows = interrupted(lambda each: method.fit(each, seed=1), view, 64, 900)
+    assert same(again, method.fit(view, seed=1))
+    assert len(rows) == 25
 
 
 def test_a_view_keeps_nothing_by_itself() -> None:
