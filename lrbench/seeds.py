@@ -131,9 +131,9 @@ def global_generators() -> dict[str, Any]:
     import torch
 
     name, words, *rest = np.random.get_state()  # noqa: NPY002
-    state = {
+    state: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(words.astype(np.int64)), *rest),
+        "numpy": (name, torch.from_numpy(np.asarray(words).astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -113,7 +113,7 @@ class Recorder(Keeper):
         """Begin a training: return the state to go on from, or None at a fresh start."""
         if self._now is not None:
             self._end(self._now)
-        came = self._coming.pop(0) if self._coming else {"samples": 0, "state": None}
+        came: dict[str, Any] = self._coming.pop(0) if self._coming else {"samples": 0, "state": None}
         self._now = _Training(came["state"], came["samples"])
         if not self._coming and self._generators is not None:
             set_global_generators(self._generators)
@@ -146,7 +146,7 @@ class Recorder(Keeper):
         if not row and time.monotonic() < self._next_report:
             return
         self._next_report = time.monotonic() + REPORT_SECONDS
-        told = {name: float(value) for name, value in figures().items()}
+        told: dict[str, Any] = {name: float(value) for name, value in figures().items()}
         if not told.keys() <= set(FIGURES):
             raise LrbenchError(f"reported {', '.join(map(str, told))}: expected some of {', '.join(FIGURES)}")
         finite = {name: value for name, value in told.items() if isfinite(value)}

@@ -11,7 +11,15 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 from rich.text import Text
 
@@ -56,9 +64,7 @@ def _clock(seconds: float) -> str:
 class _Bar(Progress):
     """The bar, and under it a line for each cell that trains long enough to say how far it is."""
 
-    def __init__(
-        self, trainings: dict[str, _Training], *columns: TextColumn | BarColumn | MofNCompleteColumn, **options: Any
-    ) -> None:
+    def __init__(self, trainings: dict[str, _Training], *columns: ProgressColumn, **options: Any) -> None:
         self.trainings = trainings
         super().__init__(*columns, **options)
 
