@@ -87,7 +87,7 @@ class Figures:
             ("records that cannot be read", self.unreadable),
             ("records that differ from the undisturbed run's", self.different),
             (f"processes that outlived their run by {GONE:g} s", self.orphans),
-            ("half-written files left after the next run's clean-up", self.litter),
+            ("half-written files and checkpoints left after the next run's clean-up", self.litter),
             ("runs that ended oddly", len(self.odd_exits)),
         ]
         width = max(len(name) for name, _ in rows)
@@ -148,7 +148,13 @@ def torment(folder: Path, kills: int, seeds: int, rng: random.Random, tasks: Seq
     method = folder / "foreign.py"
     method.write_text(FOREIGN)
     command = [sys.executable, "-m", "lrbench.cli", "run", "--suite", "smoke", "--seeds", str(seeds), "--workers", "2"]
-    command += ["--device", "cpu", *(word for name in (*METHODS, str(method)) for word in ("--method", name))]
+    command += [
+        "--device",
+        "cpu",
+        "--checkpoint-every",
+        "0.1",
+        *(word for name in (*METHODS, str(method)) for word in ("--method", name)),
+    ]
     command += [word for name in tasks for word in ("--task", name)]
     subprocess.run([*command, "--out", str(folder / "calm")], check=True, capture_output=True)
     calm = {record.key: record.content() for record in Store(folder / "calm").read()[0]}
@@ -214,7 +220,7 @@ def _sweep_litter(out: Path, figures: Figures) -> None:
     for path in out.rglob("*.tmp"):
         os.utime(path, (0, 0))
     Store(out).prepare()
-    figures.litter += len(list(out.rglob("*.tmp")))
+    figures.litter += len(list(out.rglob("*.tmp"))) + len(list(out.rglob("*.checkpoint")))
 
 
 def main() -> int:

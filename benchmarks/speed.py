@@ -154,9 +154,9 @@ class AlternatingView(TrainView):
 
     clock: Clock = field(default_factory=lambda: Clock(1))
 
-    def batches(self, batch_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int | None = None, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of the view, one for every step of the clock."""
-        for inputs, targets in islice(TrainView.batches(self, batch_size), self.clock.steps):
+        for inputs, targets in islice(TrainView.batches(self, batch_size, first), self.clock.steps):
             began = perf_counter()
             yield inputs, targets
             self.clock.stop(began, inputs)

@@ -7,10 +7,11 @@ file declares them; nothing else differs between a ReLU SAE and an anchored Matr
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
@@ -138,7 +139,11 @@ class SDL(Method):
         dead = torch.zeros_like(last_fired, dtype=torch.bool)
         resample_at = {round(RESAMPLE_UNTIL * steps * (i + 1) / self.resample) for i in range(self.resample)}
         closed = has_closed_form(rule, self.terms)
-        for step, (x, target) in enumerate(view.batches(batch_size)):
+        first = 0
+        if (saved := view.saved()) is not None:
+            first, dead = saved["step"], saved["dead"].to(view.device)
+            restore(saved, p, optimiser, encoder, last_fired, rng)
+        for step, (x, target) in enumerate(view.batches(batch_size, first), first):
             with torch.set_grad_enabled(not closed):
                 pre = rule.select(encoder, x, p)
                 latents = rule.activate(pre, p)
@@ -148,7 +153,8 @@ class SDL(Method):
                 x=x, target=target, reconstruction=reconstruction, pre=pre, latents=latents,
                 p=p, encoder=encoder, rule=rule, dead=dead, anchors=anchors,
             )  # fmt: skip
-            (backward if closed else backward_by_autograd)(state, self.terms)
+            loss = (backward if closed else backward_by_autograd)(state, self.terms)
+            view.report(step + 1, (step + 1) * batch_size, partial(figures, state, self.terms, loss))
             optimiser.step(self.lr * learning_rate(step, steps))
             with torch.no_grad():
                 latents.mark_fired(last_fired, step)
@@ -156,6 +162,7 @@ class SDL(Method):
                     still_dead = step - last_fired > DEAD_AFTER * steps
                     resample_dead(replace(state, dead=still_dead), optimiser, rng, tied=self.pair != "transcoder")
                     last_fired.masked_fill_(still_dead, step)
+            view.save(partial(to_save, step + 1, steps, p, optimiser, encoder, last_fired, dead, rng))
         return dead
 
 
@@ -171,12 +178,60 @@ def backward(step: Step, terms: tuple[Term, ...]) -> None:
     step.pre.encode_backward(p["W_enc"], p["b_enc"], step.x, for_pre)
 
 
-def backward_by_autograd(step: Step, terms: tuple[Term, ...]) -> None:
-    """Give every parameter the gradient of the loss, whatever the terms are: the slow reference of `backward`."""
+def backward_by_autograd(step: Step, terms: tuple[Term, ...]) -> Tensor:
+    """Give every parameter the gradient of the loss, whatever the terms are, and return the loss: the slow reference of `backward`."""
+    loss = objective(step, terms)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def objective(step: Step, terms: tuple[Term, ...]) -> Float[Tensor, ""]:
+    """Return the loss of a step."""
     loss = squared_error(step.target, step.reconstruction)
     for term in terms:
         loss = loss + term(step)
-    loss.backward()  # type: ignore[no-untyped-call]
+    return loss
+
+
+def to_save(
+    step: int,
+    steps: int,
+    p: Parameters,
+    optimiser: Adam,
+    encoder: Encoder,
+    last_fired: Tensor,
+    dead: Tensor,
+    rng: torch.Generator,
+) -> dict[str, Any]:
+    """Return all that the steps after ``step`` depend on; after the last one that is the parameters alone."""
+    adam = optimiser.state() if step < steps else None
+    return {"step": step, "p": p, "adam": adam, "density": encoder.density, "last_fired": last_fired, "dead": dead,
+            "rng": rng.get_state()}  # fmt: skip
+
+
+@torch.no_grad()
+def restore(
+    saved: dict[str, Any], p: Parameters, optimiser: Adam, encoder: Encoder, last_fired: Tensor, rng: torch.Generator
+) -> None:
+    """Put a training back to where `to_save` found it."""
+    for name, tensor in p.items():
+        tensor.copy_(saved["p"][name])
+    if saved["adam"] is not None:
+        optimiser.load_state(saved["adam"])
+    encoder.density = saved["density"]
+    last_fired.copy_(saved["last_fired"])
+    rng.set_state(saved["rng"])
+
+
+@torch.no_grad()
+def figures(step: Step, terms: tuple[Term, ...], loss: Tensor | None) -> dict[str, float]:
+    """Return what a training's report says of a step: the objective, L0 and FVU of its batch, and the number of dead latents."""
+    loss = objective(step, terms) if loss is None else loss  # the closed form does not need it
+    error = (step.target - step.reconstruction).pow(2).sum()
+    variance = (step.target - step.target.mean(dim=0)).pow(2).sum()
+    active = (step.latents.values > 0).sum() / step.latents.n_samples
+    told = torch.stack([loss, active, error / variance]).tolist()
+    return dict(zip(("loss", "l0", "fvu"), told, strict=True)) | {"dead": int(step.dead.sum())}
 
 
 def start_parameters(view: TrainView, rule: Rule, rng: torch.Generator) -> Parameters:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SET_ASIDE = ".set-aside"
+HALF_WRITTEN = (".*.json.*.tmp", ".*.checkpoint.*.tmp", ".*.log.csv.*.tmp")
 STALE_SECONDS = 60.0
 LARGEST_PACKED = 200_000_000  # bytes of a packed file, compressed or not
 LONGEST_NAME = 200  # bytes: a file system takes 255, and what is half-written or set aside has a longer name
@@ -70,6 +71,14 @@ class Store:
             *map(_safe, [suite, *task.split("/")]), f"{_safe(method, whole=False)}.seed{seed}.json"
         )
 
+    def checkpoint(self, suite: str, key: Key) -> Path:
+        """Where the checkpoint of a cell lies while it trains: beside its record to be."""
+        return self.path(suite, key).with_suffix(".checkpoint")
+
+    def log(self, suite: str, key: Key) -> Path:
+        """Where the training log of a cell lies: beside its record."""
+        return self.path(suite, key).with_suffix(".log.csv")
+
     def prepare(self) -> None:
         """Make the folder and prove that it can be written to, before hours of work depend on it.
 
@@ -106,11 +115,7 @@ class Store:
         unread = parsed(path, text.encode())
         if isinstance(unread, Problem):
             raise LrbenchError(f"cannot write {path}: it {unread.reason}")
-        for folder in path.relative_to(self.folder).parents[:-1]:
-            if (self.folder / folder).is_symlink():
-                raise LrbenchError(
-                    f"cannot write {path}: {self.folder / folder} is a link, which is not followed; remove it"
-                )
+        self._refuse_links(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(path) and self.find(record.suite, record.key) is None:
@@ -120,6 +125,28 @@ class Store:
             raise LrbenchError(f"cannot write {path}: {error.strerror}") from error
         return path
 
+    def write_beside(self, path: Path, content: bytes) -> None:
+        """Store the file of `checkpoint` or `log`, as `write` does a record.
+
+        Raises
+        ------
+        LrbenchError
+            When the disk refuses, or when a folder on the way is a link.
+        """
+        self._refuse_links(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, content)
+        except OSError as error:
+            raise LrbenchError(f"cannot write {path}: {error.strerror}") from error
+
+    def _refuse_links(self, path: Path) -> None:
+        for folder in path.relative_to(self.folder).parents[:-1]:
+            if (self.folder / folder).is_symlink():
+                raise LrbenchError(
+                    f"cannot write {path}: {self.folder / folder} is a link, which is not followed; remove it"
+                )
+
     def put_aside(self, suite: str, key: Key) -> None:
         """Rename the record of a cell, so that another one can take its place and this one is not lost."""
         path = self.path(suite, key)
@@ -128,7 +155,7 @@ class Store:
     def _sweep(self) -> None:
         """Remove what a killed run left half-written; another run's own files are younger."""
         for path in files_below(self.folder, ".tmp"):
-            if isinstance(path, Path) and path.match(".*.json.*.tmp"):
+            if isinstance(path, Path) and any(map(path.match, HALF_WRITTEN)):
                 with contextlib.suppress(FileNotFoundError):  # that other run has just put it in its place
                     if time.time() - path.lstat().st_mtime > STALE_SECONDS:
                         path.unlink()

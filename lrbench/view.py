@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -39,6 +40,23 @@ class Budget:
     l0: int
 
 
+class Keeper:
+    """What becomes of a training while it goes on: nothing here; a run has `lrbench.longrun.keeper.Recorder`."""
+
+    def saved(self) -> dict[str, Any] | None:
+        """See `TrainView.saved`."""
+        return None
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        """See `TrainView.save`."""
+
+    def report(self, step: int, samples: int, figures: Callable[[], Mapping[str, float]]) -> None:
+        """See `TrainView.report`."""
+
+
+NOTHING_KEPT = Keeper()
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainView:
     """The observed data of a task, for one way of pairing its sites.
@@ -58,6 +76,8 @@ class TrainView:
         concatenated, to themselves.
     start
         Where training has to start, for this pair: only in tasks that ask whether a method gets out of a minimum. Else None.
+    keeper
+        Takes what `save` and `report` say; no part of the data.
 
     Examples
     --------
@@ -76,6 +96,7 @@ class TrainView:
     seed: int
     pair: str = "autoencoder"
     start: Dictionary | None = None
+    keeper: Keeper = NOTHING_KEPT
 
     def __post_init__(self) -> None:
         pair_sites(self.pair, len(self.sites))  # raises where they do not fit
@@ -141,7 +162,7 @@ class TrainView:
         return self._gather(first, rows), self._gather(second, rows)
 
     def batches(
-        self, batch_size: int | None = None
+        self, batch_size: int | None = None, first: int = 0
     ) -> Iterator[tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_out"]]]:
         """Yield (input, target) batches until the budget is spent; every epoch has an order of its own.
 
@@ -149,28 +170,75 @@ class TrainView:
         ----------
         batch_size
             Samples per batch, the budget's by default.
+        first
+            How many batches to leave out: those that a training saw before it was interrupted.
 
         Raises
         ------
         LrbenchError
-            For a batch size below 1 or above the number of distinct samples.
+            For a batch size below 1 or above the number of distinct samples, and for a ``first`` outside of the budget.
         """
         size = self.budget.batch_size if batch_size is None else batch_size
         if not 1 <= size <= len(self.sites[0]):
             raise LrbenchError(f"batch_size={size}: expected 1 to {len(self.sites[0])}, the number of distinct samples")
-        return self._batches(size)
+        if not 0 <= first <= self.budget.n_samples // size:
+            raise LrbenchError(
+                f"first={first}: expected 0 to {self.budget.n_samples // size}, the batches of the budget"
+            )
+        return self._batches(size, first)
 
-    def _batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        left, epoch = self.budget.n_samples // size, 0
-        first, second = self._ends
-        while left > 0:
+    def _batches(self, size: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        steps, per_epoch = self.budget.n_samples // size, len(self.sites[0]) // size
+        inputs_from, targets_from = self._ends
+        while first < steps:
+            epoch, place = divmod(first, per_epoch)
             order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(self.device)
-            for start in range(0, min(left, len(order) // size) * size, size):
+            for start in range(place * size, min(place + steps - first, per_epoch) * size, size):
                 rows = order[start : start + size]
-                inputs = self._gather(first, rows)
-                yield inputs, inputs if first == second else self._gather(second, rows)
-                left -= 1
-            epoch += 1
+                inputs = self._gather(inputs_from, rows)
+                yield inputs, inputs if inputs_from == targets_from else self._gather(targets_from, rows)
+            first = (epoch + 1) * per_epoch
+
+    def saved(self) -> dict[str, Any] | None:
+        """Begin a training: return the state that was last saved of it before it was interrupted, or None at a fresh start.
+
+        Call it once per training, right before its loop: the global generators of `random`, NumPy and torch are put back to where
+        they were then. What is returned is what `save` was given, its tensors on the CPU.
+        """
+        return self.keeper.saved()
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Save a training's state if it is time to: for the end of every step. It costs nothing until then.
+
+        Parameters
+        ----------
+        state
+            Returns all that the rest of the training depends on: tensors, numbers, strings and None, in dicts, lists and tuples. It may
+            be called at any time until the training ends.
+
+        Raises
+        ------
+        LrbenchError
+            Before `saved` has begun a training, and for a state that holds anything else.
+        """
+        self.keeper.save(state)
+
+    def report(self, step: int, samples: int, figures: Callable[[], Mapping[str, float]]) -> None:
+        """Tell how far a training is, for the progress bar and the log of a run: after every step, before `save`.
+
+        Parameters
+        ----------
+        step, samples
+            Steps that are taken, and samples of the budget that they have spent.
+        figures
+            Returns some of ``loss``, ``l0``, ``fvu`` and ``dead``; it is called only a few times per second and for the rows of a log.
+
+        Raises
+        ------
+        LrbenchError
+            For another name.
+        """
+        self.keeper.report(step, samples, figures)
 
     def _gather(self, end: list[int], rows: Tensor | slice) -> Tensor:
         sites = [self.sites[site] for site in end]

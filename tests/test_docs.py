@@ -219,7 +219,7 @@ def test_readme_snippets_run(
     assert re.search(r"^random +0\.0$", "\n".join(printed), re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/submit.md"])
 def test_method_files_of_the_pages_run(page: str, tmp_path: Path) -> None:
     files = [block for block in python_blocks(page) if block.startswith("# ")]
     assert files

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lrbench.errors import LrbenchError
+from lrbench.longrun.report import Progress
 from lrbench.record import Record
 from lrbench.running.cell import Cell, run_cell
 from lrbench.running.runner import Summary, plan, resolve_device, run
@@ -60,6 +61,9 @@ class Journal:
 
     def started(self, cell: Cell) -> None:
         self.lines.append(f"started {cell.id}")
+
+    def told(self, cell: Cell, what: Progress | str) -> None:
+        self.lines.append(f"{cell.id} {what if isinstance(what, str) else what.samples}")
 
     def recorded(self, record: Record) -> None:
         self.lines.append(f"{record.status} {record.id}")

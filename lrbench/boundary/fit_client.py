@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from lrbench.boundary import fit_process, kernel, wire
+from lrbench.boundary import fit_process, kernel, messages, wire
 from lrbench.boundary.memory import held_mb
-from lrbench.boundary.messages import Answer, Request, Started, largest_answer, pack_view, parsed, unpack_dictionary
+from lrbench.boundary.messages import Answer, Kept, Request, Started, largest_answer, pack_view, unpack_dictionary
 from lrbench.boundary.sandbox import Limits, Sandboxed
 from lrbench.boundary.surroundings import safe_environment, safe_path
 from lrbench.boundary.training import Fitted
@@ -28,6 +28,7 @@ from lrbench.catalogue import address
 from lrbench.catalogue.methods import split
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError, NotApplicable, one_line, printable_lines
+from lrbench.longrun.keeper import Keeping, largest_checkpoint
 from lrbench.method import Method
 from lrbench.record import TEXT_LENGTH, recordable
 from lrbench.view import TrainView
@@ -76,6 +77,8 @@ class FitElsewhere(Method):
         Those of a sandbox, None for a process without one.
     reported
         The hyper-parameters that the other side said it has, None before the first fit.
+    keeping
+        What is to be kept of the fit; what is trained again afterwards keeps nothing.
     """
 
     source: str = ""
@@ -85,6 +88,7 @@ class FitElsewhere(Method):
     memory_gb: float | None = None
     limits: Limits | None = None
     reported: dict[str, Any] | None = None
+    keeping: Keeping | None = None
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return what the method on the other side made of the view, on the view's device."""
@@ -105,9 +109,14 @@ class FitElsewhere(Method):
             For everything else that goes wrong over there.
         """
         facts = {"source": self.source, "seed": seed, "threads": self.threads, "device": self.device}
-        request, body = pack_view(view.to("cpu"), **facts)
+        keeping = self.keeping
+        kept = keeping and Kept(every=keeping.every, rows=keeping.rows, resumes=keeping.saved is not None)
+        request, body = pack_view(view.to("cpu"), kept=kept, **facts)
         process = _forked() if self.limits is None else Sandboxed(self.file, self.limits, _command, safe_path())
-        found = _Exchange(process, largest_answer(view), self.memory_gb).run(request, body)
+        exchange = _Exchange(process, largest_answer(view), self.memory_gb)
+        if keeping is not None:
+            exchange.keep(keeping, largest_checkpoint(view))
+        found = exchange.run(request, body)
         if found.answer.dictionary is None or found.started is None:
             raise wire.FitFailed("it answered without a dictionary")
         try:
@@ -115,7 +124,8 @@ class FitElsewhere(Method):
         except wire.Breach as breach:
             raise wire.FitFailed(str(breach)) from breach
         reported = found.started.hyperparameters
-        return Fitted(dictionary, reported, found.seconds, replace(self, reported=reported), found.peak_mb)
+        again = replace(self, reported=reported, keeping=None)
+        return Fitted(dictionary, reported, found.seconds, again, found.peak_mb)
 
 
 def canonical_elsewhere(source: str, settings: str, sandbox: bool = False) -> list[str]:
@@ -174,17 +184,24 @@ class _Exchange:
         self.body = bytearray()
         self.started: Started | None = None
         self.seconds = self.peak_mb = 0.0
-        self._process, self._memory_gb, self._reader = process, memory_gb, wire.Reader(limit)
+        self._process, self._memory_gb, self._limit, self._reader = process, memory_gb, limit, wire.Reader(limit)
+        self._keeping: Keeping | None = None
         self._key = secrets.token_hex(16)
         self._look_seconds = POLL_SECONDS if memory_gb is not None else PEAK_SECONDS
         self._next_look = time.monotonic() + self._look_seconds
         self._seconds, self._last_moment = seconds, time.monotonic() + (seconds or math.inf)
+
+    def keep(self, keeping: Keeping, limit: int) -> None:
+        """Take checkpoints too, of at most so many bytes, and reports."""
+        self._keeping, self._reader = keeping, wire.Reader(max(limit, self._limit))
 
     def run(self, request: Request, body: bytes) -> _Exchange:
         """Ask, listen, end the process, and raise `NotApplicable` or `FitFailed` where that is the answer."""
         try:
             with contextlib.suppress(OSError):  # one that is gone before it has read all is found below
                 wire.send(self._process.connection, request.model_dump() | {"key": self._key}, body)
+                if self._keeping is not None and self._keeping.saved is not None:
+                    wire.send(self._process.connection, {}, self._keeping.saved)
             self.answer = self._listen()
             self._process.ended(GRACE_SECONDS)
         except wire.Breach as breach:
@@ -202,12 +219,19 @@ class _Exchange:
         began = time.perf_counter()
         for chunk in self._chunks():
             for header, body in self._reader.feed(chunk):
-                message = parsed(header)
+                message = messages.parsed(header)
                 if message.key != self._key:
                     raise wire.Breach("it sent a message for another cell")
                 if isinstance(message, Answer):
+                    if len(body) > self._limit:
+                        raise wire.Breach(wire.too_much(len(body), self._limit))
                     self.body, self.seconds = body, time.perf_counter() - began
                     return message
+                if not isinstance(message, Started):
+                    if self._keeping is None or self.started is None:
+                        raise wire.Breach("it sent a message that nobody asked for")
+                    messages.deliver(message, body, self._keeping.sink)
+                    continue
                 if self.started is not None or body:
                     raise wire.Breach("it sent more than one start")
                 if not all(map(recordable, message.hyperparameters.values())):

@@ -9,15 +9,26 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lrbench.boundary import kernel, wire
-from lrbench.boundary.messages import Answer, Request, Started, pack_dictionary, unpack_view
+from lrbench.boundary.messages import (
+    Answer,
+    Message,
+    Noted,
+    Reported,
+    Request,
+    Saved,
+    Started,
+    pack_dictionary,
+    unpack_view,
+)
 from lrbench.boundary.training import fit, reset_process, settings_of
 from lrbench.errors import NotApplicable, describe, one_line
 
 if TYPE_CHECKING:
+    from lrbench.longrun.report import Report
     from lrbench.method import Method
 
 READY, CHILD, ENDED = b"ready", b"child", b"ended"  # what the server says, with a number, a line each
@@ -108,24 +119,50 @@ def fit_once(connection: socket.socket) -> None:
     header, body = wire.receive(connection)
     key, pid = str(header.pop("key")), os.getpid()
     request = Request.model_validate(header)
-    answer, tensors = _answer(request, body, key, lambda message: wire.send(connection, message.model_dump()))
+    answer, tensors = _answer(request, body, _Line(connection, key))
     if os.getpid() == pid:  # a fork that the method made may not answer
         with contextlib.suppress(OSError):
             wire.send(connection, answer.model_dump(), tensors)
     os._exit(0)
 
 
-def _answer(request: Request, body: bytearray, key: str, say: Callable[[Started], None]) -> tuple[Answer, bytes]:
-    from lrbench.catalogue.methods import canonical, load_method
+class _Line:
+    """What this process says before it answers; a `lrbench.longrun.keeper.Sink`."""
 
+    def __init__(self, connection: socket.socket, key: str) -> None:
+        self.connection, self.key, self._pid = connection, key, os.getpid()
+
+    def say(self, message: Message, body: bytes = b"") -> None:
+        """Send a message; a fork that the method made has nothing to say."""
+        if os.getpid() == self._pid:
+            wire.send(self.connection, message.model_dump(), body)
+
+    def checkpoint(self, content: bytes) -> None:
+        self.say(Saved(key=self.key), content)
+
+    def report(self, report: Report) -> None:
+        self.say(Reported(key=self.key, report=report))
+
+    def note(self, text: str) -> None:
+        self.say(Noted(key=self.key, text=text))
+
+
+def _answer(request: Request, body: bytearray, line: _Line) -> tuple[Answer, bytes]:
+    from lrbench.catalogue.methods import canonical, load_method
+    from lrbench.longrun.keeper import Keeping
+
+    key, kept = line.key, request.kept
     try:
         reset_process(request.seed)
         if request.settings is not None:
             return Answer(key=key, status="ok", names=canonical(request.source, request.settings)), b""
+        saved = bytes(wire.receive(line.connection)[1]) if kept is not None and kept.resumes else None
         method: Method = load_method(request.source)
-        say(Started(key=key, hyperparameters=settings_of(method)))
+        line.say(Started(key=key, hyperparameters=settings_of(method)))
         view = unpack_view(request, body).to(request.device)
         body.clear()
+        if kept is not None:
+            view = replace(view, keeper=Keeping(line, kept.every, kept.rows, saved).keeper(view))
         facts, tensors = pack_dictionary(fit(method, view, request.seed, request.threads)[0])
         return Answer(key=key, status="ok", dictionary=facts), tensors
     except NotApplicable as why:

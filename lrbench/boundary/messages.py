@@ -1,4 +1,7 @@
-"""What crosses the boundary: a request with the view, and back a start, then one answer with the dictionary. JSON and safetensors only."""
+"""What crosses the boundary: a request with the view, and back a start, what is kept meanwhile, then one answer with the dictionary.
+
+JSON and safetensors only.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lrbench.boundary.wire import Breach
+from lrbench.longrun.report import Report
 from lrbench.record import JsonScalar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lrbench.dictionary import Dictionary
+    from lrbench.longrun.keeper import Sink
     from lrbench.view import TrainView
 
 SITE, ANCHOR, START, STATE = "site.", "anchor.", "start.", "activation."
@@ -32,6 +37,14 @@ class DictionaryFacts(_Message):
     pair: str
 
 
+class Kept(_Message):
+    """What is to be kept of a fit, see `lrbench.longrun.keeper.Keeping`; with ``resumes`` a checkpoint follows the request as a frame."""
+
+    every: float
+    rows: bool
+    resumes: bool
+
+
 class Request(_Message):
     """Fit this method on the view that follows, or, with ``settings``, say how its addresses are spelled."""
 
@@ -44,6 +57,7 @@ class Request(_Message):
     view_seed: int = 0
     budget: dict[str, int] = {}
     start: DictionaryFacts | None = None
+    kept: Kept | None = None
 
 
 class Started(_Message):
@@ -52,6 +66,29 @@ class Started(_Message):
     kind: Literal["started"] = "started"
     key: str
     hyperparameters: dict[str, JsonScalar | list[JsonScalar]]
+
+
+class Saved(_Message):
+    """A checkpoint follows."""
+
+    kind: Literal["saved"] = "saved"
+    key: str
+
+
+class Reported(_Message):
+    """How far the fit is."""
+
+    kind: Literal["reported"] = "reported"
+    key: str
+    report: Report
+
+
+class Noted(_Message):
+    """A line for the user."""
+
+    kind: Literal["noted"] = "noted"
+    key: str
+    text: str
 
 
 class Answer(_Message):
@@ -66,14 +103,30 @@ class Answer(_Message):
     names: list[str] | None = None
 
 
-def parsed(header: dict[str, Any]) -> Started | Answer:
+Message = Started | Saved | Reported | Noted | Answer
+MESSAGES: dict[object, type[Message]] = {"started": Started, "saved": Saved, "reported": Reported, "noted": Noted}
+
+
+def parsed(header: dict[str, Any]) -> Message:
     """Return a message from the other side, or raise `Breach`."""
     try:
-        return (Started if header.get("kind") == "started" else Answer).model_validate(header, strict=True)
+        return MESSAGES.get(str(header.get("kind")), Answer).model_validate(header, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "message"
         raise Breach(f"it sent a message that is none: {where}: {first['msg']}") from error
+
+
+def deliver(message: Saved | Reported | Noted, body: bytearray, sink: Sink) -> None:
+    """Hand what the other side says between its start and its answer to a sink that believes nothing, or raise `Breach`."""
+    if isinstance(message, Saved):
+        sink.checkpoint(bytes(body))
+    elif body:
+        raise Breach("it sent bytes behind a message that has none")
+    elif isinstance(message, Reported):
+        sink.report(message.report)
+    else:
+        sink.note(message.text)
 
 
 def pack_view(view: TrainView, **facts: Any) -> tuple[Request, bytes]:

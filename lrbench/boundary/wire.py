@@ -55,6 +55,11 @@ def receive(connection: socket.socket) -> Frame:
             return frame
 
 
+def too_much(size: int, limit: int) -> str:
+    """Say that an answer is too large."""
+    return f"its answer holds {size} bytes, expected at most {limit}"
+
+
 class Reader:
     """Takes bytes as they come and gives frames: it never waits, and never holds more than the limits allow.
 
@@ -84,7 +89,7 @@ class Reader:
             if magic != MAGIC or header > HEADER_BYTES:
                 raise Breach("it wrote to the pipe of its worker process, as writing to every open file does")
             if body > self._limit:
-                raise Breach(f"its answer holds {body} bytes, expected at most {self._limit}")
+                raise Breach(too_much(body, self._limit))
             if len(self._inbox) < START.size + header + body:
                 return
             text = bytes(self._inbox[START.size : START.size + header])

@@ -68,6 +68,13 @@ def run_command(
             help="Run on worlds that no public seed describes. Default: LRBENCH_SALT, which other users cannot read.",
         ),
     ] = None,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="How often a cell in training is saved; a killed run goes on from there."),
+    ] = 600.0,
+    log: Annotated[
+        bool, typer.Option("--log", help="Write loss, L0, FVU and dead latents of every SDL training as CSV.")
+    ] = False,
 ) -> None:
     """Run every cell (task, method, seed) that has no record yet."""
     from lrbench.running.runner import plan
@@ -79,7 +86,8 @@ def run_command(
     ]
     if not cells:
         raise LrbenchError("these tasks ask for no method, so there is no cell to run: name one with --method")
-    summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
+    limits = {"workers": workers, "device": device, "timeout": timeout, "memory_gb": memory}
+    summary = _with_progress(cells, out, **limits, checkpoint_every=checkpoint_every, log=log)
     print(_report(summary, out, time.monotonic() - began))
     raise typer.Exit(EXIT_FAILED_CELLS if summary.failed else EXIT_OK)
 

@@ -97,6 +97,21 @@ class Adam:
             for moment in memory:
                 moment[rows] = 0.0
 
+    def state(self) -> dict[str, Any]:
+        """Return what the next steps depend on beside the parameters: the tensors themselves, not copies."""
+        memory = {name: (entry.first, entry.second, entry.idle) for name, entry in self.by_kernel.items()}
+        return {"steps": self.steps, "memory": memory, "by_torch": self.by_torch and self.by_torch.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned for the same parameters on the same path of the engine."""
+        self.steps = state["steps"]
+        for name, memory in state["memory"].items():
+            entry = self.by_kernel[name]
+            for own, saved in zip((entry.first, entry.second, entry.idle), memory, strict=True):
+                own.copy_(saved)
+        if self.by_torch is not None:
+            self.by_torch.load_state_dict(state["by_torch"])
+
 
 def _step_vector(entry: _KernelState, scalars: list[Any]) -> None:
     gradient, entry.parameter.grad = entry.parameter.grad, None

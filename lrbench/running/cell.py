@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from math import isnan
@@ -18,6 +20,7 @@ from lrbench.catalogue.studies import load_study
 from lrbench.catalogue.tasks import load_task
 from lrbench.errors import LrbenchError, NotApplicable, describe, one_line
 from lrbench.record import Key, Measures, ParentRecall, Provenance, Record, Timing, cell_id
+from lrbench.running.training_files import Keep, TrainingFiles
 from lrbench.seeds import salt_hash
 from lrbench.study import Trained
 
@@ -35,7 +38,8 @@ class Cell:
 
     ``source``, ``task_source`` and ``study_source`` are what `load_method`, `load_task` and `load_study` take; ``threads`` is what its
     worker may use; ``certify`` asks for the theory's certificate beside the scores, ``study`` for what that study measures;
-    ``isolation`` says where ``fit`` runs, see `lrbench.record.Provenance`; ``salt`` never leaves the trusted side.
+    ``isolation`` says where ``fit`` runs, see `lrbench.record.Provenance`; ``salt`` never leaves the trusted side; ``keep`` says what is
+    kept of the training while it goes on.
     """
 
     task: str
@@ -60,6 +64,7 @@ class Cell:
     isolation: str = "none"
     memory_gb: float | None = None
     salt: str = field(default="", repr=False)
+    keep: Keep | None = None
 
     @property
     def key(self) -> Key:
@@ -75,6 +80,29 @@ class Cell:
     def foreign(self) -> bool:
         """Whether code from outside the catalogue runs in its worker: a user's task or study. A user's method fits elsewhere."""
         return any(source.endswith(".py") for source in (self.task_source.partition("::")[0], self.study_source))
+
+    @property
+    def identity(self) -> str:
+        """The hash of all that a training's bits follow from, but the number of threads, which a checkpoint brings along."""
+        here = self.provenance
+        facts = [
+            self.suite,
+            *self.key,
+            self.task_hash,
+            self.world_hash,
+            self.source_hash,
+            self.task_source_hash,
+            self.pair,
+        ]
+        facts += [
+            salt_hash(self.salt),
+            self.isolation,
+            here.lrbench,
+            here.device,
+            here.engine,
+            sorted(here.packages.items()),
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def done_by(self, record: Record | None) -> bool:
         """Whether a record answers this cell: same task, world and sources, all that was asked for, made as here, and no failure."""
@@ -125,19 +153,25 @@ def worker_setup(files: bool) -> str:
 
 def run_cell(cell: Cell) -> Record:
     """Train and score one cell in this process. What goes wrong becomes a failed record."""
-    began = time.perf_counter()
+    began, files = time.perf_counter(), None
     try:
-        return attempt(cell, began)
+        if cell.keep is not None and cell.kind != "reference":  # a reference has to be given the task's own view
+            files = TrainingFiles(cell.keep, cell.suite, cell.key, cell.identity, cell.threads)
+            began -= files.spent
+        record = attempt(cell, began, files)
     except NotApplicable as why:
-        return make_record(
+        record = make_record(
             cell, time.perf_counter() - began, status="skipped", reason=one_line(str(why)) or "no reason"
         )
     except (Exception, SystemExit) as error:
         reason, trace = (str(error), error.traceback) if isinstance(error, FitFailed) else describe(error)
-        return make_record(cell, time.perf_counter() - began, status="failed", reason=reason, traceback=trace)
+        record = make_record(cell, time.perf_counter() - began, status="failed", reason=reason, traceback=trace)
+    if files is not None:
+        files.end(ok=record.status == "ok")
+    return record
 
 
-def attempt(cell: Cell, began: float) -> Record:
+def attempt(cell: Cell, began: float, files: TrainingFiles | None = None) -> Record:
     """Train and score one cell whose clock started at ``began``; what the method raises goes through."""
     from lrbench.contract.faults import Asked, accepted
     from lrbench.scoring.metrics import evaluate
@@ -147,7 +181,7 @@ def attempt(cell: Cell, began: float) -> Record:
     if (task.hash, task.world_hash) != (cell.task_hash, cell.world_hash):
         raise LrbenchError(f"the task {cell.task} has changed since the run was planned: run again")
     view = task.view(cell.pair, cell.provenance.device)
-    fitted = _fitted(cell, view, task.fit_seed)
+    fitted = _fitted(cell, view, task.fit_seed, files)
     reset_process(cell.seed)
     dictionary, n_samples = accepted(fitted.dictionary, Asked(view, cell.kind)), view.budget.n_samples
     del view  # at the paper's scale the training data are a good part of the memory
@@ -177,30 +211,36 @@ def attempt(cell: Cell, began: float) -> Record:
     )
 
 
-def _fitted(cell: Cell, view: TrainView, seed: int) -> Fitted:
+def _fitted(cell: Cell, view: TrainView, seed: int, files: TrainingFiles | None) -> Fitted:
     """Let the method fit: beside the world, or on the other side of the boundary where it comes from outside or was sent there."""
     if source_hash(cell.source) != cell.source_hash:
         raise LrbenchError(f"{cell.method}, or code it rests on, has changed since the run was planned: run again")
+    keeping, threads, spent = None, cell.threads, 0.0
+    if files is not None:
+        keeping, threads, spent = files.keeping(view.budget.n_samples), files.threads, files.spent
     if cell.isolation == "none":
+        view = view if keeping is None else replace(view, keeper=keeping.keeper(view))
         reset_process(seed)
         method = load_method(cell.source)
         settings = settings_of(method)
-        dictionary, seconds = fit(method, view, seed, cell.threads)
-        return Fitted(dictionary, settings, seconds, method)
+        dictionary, seconds = fit(method, view, seed, threads)
+        return Fitted(dictionary, settings, spent + seconds, method)
     from lrbench.boundary.fit_client import FitElsewhere
 
     limits = None
     if cell.isolation == "sandbox":
         limits = Limits() if cell.memory_gb is None else Limits(cell.memory_gb)
-    return FitElsewhere(
+    fitted = FitElsewhere(
         pair=cell.pair,
         source=cell.source,
         file=Path(split(cell.source)[0]) if is_file(cell.source) else None,
-        threads=cell.threads,
+        threads=threads,
         device=cell.provenance.device,
         memory_gb=cell.memory_gb if limits is None else limits.memory_gb,
         limits=limits,
+        keeping=keeping,
     ).fitted(view, seed)
+    return replace(fitted, seconds=spent + fitted.seconds)
 
 
 def _certificate(dictionary: Dictionary, task: Task) -> dict[str, Any]:

@@ -48,6 +48,14 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Told:
+    """The job said something of itself, see `lrbench.running.worker.tell`."""
+
+    job: Any
+    content: Any
+
+
+@dataclass(frozen=True)
 class Finished:
     """The job returned ``result``; its process held at most ``peak_memory_mb`` (sampled, None when too short)."""
 
@@ -68,7 +76,7 @@ class Failed:
     peak_memory_mb: float | None
 
 
-Event = Started | Finished | Failed
+Event = Started | Told | Finished | Failed
 Isolated = Callable[[Any], bool]
 
 
@@ -98,9 +106,9 @@ def run_jobs(
     workers
         How many processes at most, at least 1.
     on_event
-        Called in this process with `Started`, then `Finished` or `Failed` for every job. What it raises ends the run.
+        Called in this process with `Started`, any number of `Told`, then `Finished` or `Failed` for every job. What it raises ends the run.
     timeout
-        Seconds for one job, from when its worker takes it up.
+        Seconds for one job, from when its worker takes it up; what the worker says was spent on it before counts too.
     memory_gb
         Resident memory of one worker process, in 10^9 bytes, sampled ten times a second.
     isolated
@@ -160,7 +168,7 @@ class OneWorker:
             while True:
                 wait([self._worker.connection], timeout=POLL_SECONDS)
                 for event in self._worker.events(timeout=None, memory_gb=None):
-                    if not isinstance(event, Started):
+                    if isinstance(event, Finished | Failed):
                         if not self._worker.usable:
                             self.close()
                         return event
@@ -259,7 +267,7 @@ class _Worker:
                 kind, content = pickle.loads(body)
             except Exception as error:
                 raise _NoAnswer from error
-            if kind not in ("started", "result", "failed"):
+            if kind not in ("started", "told", "spent", "result", "failed"):
                 raise _NoAnswer
             yield from self._on_message(kind, content)
 
@@ -267,6 +275,10 @@ class _Worker:
         if kind == "started":
             self.started = time.monotonic()
             yield Started(self.job)
+        elif kind == "told":
+            yield Told(self.job, content)
+        elif kind == "spent":
+            self.started = time.monotonic() - content
         elif kind == "result":
             yield Finished(self._take_job(), content, self._seconds(), self.peak_mb)
         else:

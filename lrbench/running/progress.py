@@ -4,20 +4,74 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
+from rich.text import Text
 
+from lrbench.longrun.report import Progress as Report
 from lrbench.record import Record
 from lrbench.running.cell import Cell
 from lrbench.store import Problem, lines_of
 
 LINE_SECONDS = 5.0
+LONG_LINE_SECONDS = 60.0  # between two lines while no cell ends
 NAMES_SHOWN = 3
+
+
+@dataclass
+class _Training:
+    """How far a cell is, and where it was when it first said so, which may be the middle."""
+
+    began: float
+    first: Report
+    now: Report
+
+    def __str__(self) -> str:
+        """Say it in a few words; there is no speed yet after the first report."""
+        report, seconds = self.now, time.monotonic() - self.began
+        words = [f"{report.samples / max(report.total, 1):.0%}"]
+        if (done := report.samples - self.first.samples) > 0:
+            words += [f"{done / seconds:,.0f} samples/s"]
+        words += [
+            f"{name} {value:.4g}" for name, value in (("loss", report.loss), ("L0", report.l0)) if value is not None
+        ]
+        if done > 0:
+            words += [f"{_clock(seconds / done * (report.total - report.samples))} left"]
+        return ", ".join(words)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Bar(Progress):
+    """The bar, and under it a line for each cell that trains long enough to say how far it is."""
+
+    def __init__(self, trainings: dict[str, _Training], *columns: ProgressColumn, **options: Any) -> None:
+        self.trainings = trainings
+        super().__init__(*columns, **options)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        for name, training in [*self.trainings.items()]:
+            yield Text(f"  {name}  {training}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class RunProgress:
@@ -29,9 +83,11 @@ class RunProgress:
         self.failed = 0
         self.total = 0
         self._running: dict[str, None] = {}
+        self._trainings: dict[str, _Training] = {}
         self._began = self._last_line = time.monotonic()
         self._console = Console(stderr=True)
-        self._bar = Progress(
+        self._bar = _Bar(
+            self._trainings,
             TextColumn("[bold]cells"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -70,9 +126,21 @@ class RunProgress:
         self._running[cell.id] = None
         self._update()
 
+    def told(self, cell: Cell, what: Report | str) -> None:
+        """Show how far a cell is, or print its line."""
+        if isinstance(what, str):
+            self._say(f"{cell.id}: {what}")
+            return
+        training = self._trainings.setdefault(cell.id, _Training(time.monotonic(), what, what))
+        training.now = what
+        if self._bar.disable and time.monotonic() - self._last_line >= LONG_LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._say(f"{self.ended}/{self.total} cells, {cell.id}: {training}")
+
     def recorded(self, record: Record) -> None:
         """Count a cell; name it at once when it failed."""
         self._running.pop(record.id, None)
+        self._trainings.pop(record.id, None)
         self.ended += 1
         if record.status == "failed":
             self.failed += 1

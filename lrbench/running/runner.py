@@ -19,16 +19,19 @@ from lrbench.catalogue.methods import is_file, methods_for, select_methods
 from lrbench.catalogue.source import MethodInfo
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
+from lrbench.longrun.report import Progress
 from lrbench.record import Provenance, Record, name_fault
 from lrbench.running.cell import Cell, make_record, worker_setup
-from lrbench.running.pool import Event, Failed, Finished, Started, run_jobs
+from lrbench.running.pool import Event, Failed, Finished, Started, Told, run_jobs
 from lrbench.running.provenance import provenance_of
+from lrbench.running.training_files import Keep
 from lrbench.seeds import salt_hash
 from lrbench.store import Problem, Store
 from lrbench.task import get_suite
 
 MOST_SEEDS = 1000  # of a run; hyper-parameters are chosen on the seeds from there on
 DEVICES = ("auto", "cpu", "cuda")
+CHECKPOINT_SECONDS = 600.0
 PRELOAD = ("lrbench.running.preload",)
 
 
@@ -52,6 +55,9 @@ class Reporter(Protocol):
     def started(self, cell: Cell) -> None:
         """A worker took up a cell."""
 
+    def told(self, cell: Cell, what: Progress | str) -> None:
+        """A cell told how far it is, or a line for the user."""
+
     def recorded(self, record: Record) -> None:
         """A cell ended and its record is on the disk."""
 
@@ -61,6 +67,7 @@ class Silent:
 
     def planned(self, todo: Sequence[Cell], done: int, problems: Sequence[Problem]) -> None: ...  # noqa: D102
     def started(self, cell: Cell) -> None: ...  # noqa: D102
+    def told(self, cell: Cell, what: Progress | str) -> None: ...  # noqa: D102
     def recorded(self, record: Record) -> None: ...  # noqa: D102
 
 
@@ -175,6 +182,8 @@ def run(
     certify: bool = False,
     sandbox: bool = False,
     salt: str | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+    log: bool = False,
     reporter: Reporter | None = None,
 ) -> Summary:
     """Run all cells that the folder ``out`` has no record of; failures run again.
@@ -190,7 +199,7 @@ def run(
     device
         ``"auto"`` (a GPU when there is one), ``"cpu"`` or ``"cuda"``.
     timeout, memory_gb
-        Limits of one cell: seconds, and 10^9 bytes of resident memory of its worker.
+        Limits of one cell: seconds, those of its training before a kill included, and 10^9 bytes of resident memory of its worker.
     certify
         Store the theory's certificate of every dictionary in its record; a record without one runs again.
     sandbox
@@ -198,6 +207,11 @@ def run(
         know the truth, stay outside.
     salt
         See `plan`.
+    checkpoint_every
+        Seconds between the checkpoints of a cell that is being trained; a run that was killed goes on from them.
+    log
+        Write a log beside every record of kind ``"sdl"``: `lrbench.longrun.keeper.ROWS` rows of loss, L0, FVU and dead latents over
+        the training; a record without one runs again.
 
     Raises
     ------
@@ -212,9 +226,9 @@ def run(
     (2, 0)
     """
     cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, device, salt, sandbox)]
-    return run_cells(
-        cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory_gb, reporter=reporter
-    )
+    limits = {"timeout": timeout, "memory_gb": memory_gb}
+    kept = {"checkpoint_every": checkpoint_every, "log": log}
+    return run_cells(cells, out, workers=workers, device=device, **limits, **kept, reporter=reporter)  # type: ignore[arg-type]
 
 
 def run_cells(
@@ -225,11 +239,14 @@ def run_cells(
     device: str = "auto",
     timeout: float | None = None,
     memory_gb: float | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+    log: bool = False,
     reporter: Reporter | None = None,
 ) -> Summary:
     """Run those of some cells that the folder ``out`` has no record of, see `run`."""
     workers = (os.cpu_count() or 1) if workers is None else workers
-    for name, value in (("workers", workers), ("timeout", timeout), ("memory", memory_gb)):
+    numbers = {"workers": workers, "timeout": timeout, "memory": memory_gb, "checkpoint-every": checkpoint_every}
+    for name, value in numbers.items():
         if value is not None and not (isfinite(value) and value > 0):
             raise LrbenchError(f"{name}={value:g}: expected a number above 0")
     _check_device(device)
@@ -241,7 +258,9 @@ def run_cells(
     cells = [replace(cell, provenance=cell.provenance.model_copy(update=place)) for cell in cells]
     for record in stored if cells else ():
         check_salt(record, cells[0].salt, store)
-    todo = [cell for cell in cells if not cell.done_by(records.get((cell.suite, cell.key)))]
+    kept = Keep(os.path.abspath(store.folder), checkpoint_every, log)
+    cells = [replace(cell, keep=kept) for cell in cells]
+    todo = [cell for cell in cells if not _done(store, cell, records.get((cell.suite, cell.key)))]
     if todo:
         threads = max(1, (os.cpu_count() or 1) // min(int(workers), len(todo)))  # several where cores are left over
         todo = [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
@@ -256,6 +275,9 @@ def run_cells(
     def on_event(event: Event) -> None:
         if isinstance(event, Started):
             reporter.started(event.job)
+            return
+        if isinstance(event, Told):
+            reporter.told(event.job, event.content)
             return
         record = keep(store, event)
         records[record.suite, record.key] = record
@@ -281,6 +303,13 @@ def run_cells(
         skipped=count("skipped"),
         records=[records[cell.suite, cell.key] for cell in cells],
     )
+
+
+def _done(store: Store, cell: Cell, record: Record | None) -> bool:
+    """Whether a cell has its record, and its log where one is asked for."""
+    wants_log = cell.keep is not None and cell.keep.log and cell.kind == "sdl"
+    has_log = store.log(cell.suite, cell.key).is_file() or (record is not None and record.status == "skipped")
+    return cell.done_by(record) and (has_log or not wants_log)
 
 
 def resolve_device(device: str) -> str:
@@ -331,7 +360,13 @@ def adopted(store: Store, cell: Cell, record: Record) -> Record:
 
 
 def keep(store: Store, event: Finished | Failed) -> Record:
-    """Store the outcome of a cell and return the record that the store now has of it."""
+    """Store the outcome of a cell, which needs its checkpoint no longer, and return the record that the store now has of it."""
+    record = _kept(store, event)
+    store.checkpoint(record.suite, record.key).unlink(missing_ok=True)
+    return record
+
+
+def _kept(store: Store, event: Finished | Failed) -> Record:
     record = _as_record(event)
     theirs = store.find(record.suite, record.key)
     if record.status == "failed" and theirs is not None and event.job.done_by(theirs):

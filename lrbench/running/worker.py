@@ -15,6 +15,18 @@ from typing import Any
 from lrbench.boundary import kernel
 from lrbench.errors import describe
 
+_LINE: list[tuple[Connection, int]] = []  # of this process to the run, and its number; empty where it is no worker
+
+
+def tell(kind: str, content: Any) -> None:
+    """Say something of the job at hand to the run: ``"told"``, with anything, or ``"spent"``, with seconds that count for it too.
+
+    A process that is no worker, or a fork of one, says nothing.
+    """
+    for connection, pid in _LINE:
+        if os.getpid() == pid:
+            connection.send((kind, content))
+
 
 def serve(connection: Connection, work: str, setup: str | None, environment: dict[str, str]) -> None:
     """Take a job, do it, answer; until the parent closes the pipe, is gone, or says that the job is the last."""
@@ -22,6 +34,7 @@ def serve(connection: Connection, work: str, setup: str | None, environment: dic
     os.environ.update(environment)  # this process is forked from one that may be older than a change to it
     _detach()
     pid = os.getpid()
+    _LINE[:] = [(connection, pid)]
     problem = None
     try:
         if setup is not None:
