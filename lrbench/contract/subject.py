@@ -106,8 +106,8 @@ def metered() -> Iterator[Meter]:
         meter.looked += len(shown[0])
         return shown
 
-    def counted_batches(view: TrainView, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in batches(view, size):
+    def counted_batches(view: TrainView, size: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches(view, size, first):
             meter.drawn += len(batch[0])
             yield batch
 
