@@ -99,7 +99,9 @@ class TrainView:
         """Return the same data on a device."""
         return replace(
             self,
-            sites=self.sites.to(device) if isinstance(self.sites, Stream) else tuple(site.to(device) for site in self.sites),
+            sites=self.sites.to(device)
+            if isinstance(self.sites, Stream)
+            else tuple(site.to(device) for site in self.sites),
             anchor_sites=tuple(site.to(device) for site in self.anchor_sites),
             start=None if self.start is None else self.start.to(device),
         )
@@ -204,7 +206,9 @@ class TrainView:
         for number in range(first, last):
             epoch, place = divmod(number, per_epoch)
             if number == first or not place:
-                order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(self.device)
+                order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(
+                    self.device
+                )
             rows = order[place * size : (place + 1) * size]
             yield {site: self.sites[site].index_select(0, rows) for site in needed}
 

@@ -56,7 +56,7 @@ ROOMS = {
     "engine": ("kernels", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
     "contract": ("scaffold", "faults", "subject", "check"),
-    "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "training", "sandbox", "fit_process", "fit_client"),
+    "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "blocks", "training", "sandbox", "fit_process", "fit_client"),
     "running": ("worker", "provenance", "cell", "preload", "pool", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),

@@ -19,8 +19,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lrbench.boundary import fit_process, kernel, wire
+from lrbench.boundary.blocks import Supply
 from lrbench.boundary.memory import held_mb
-from lrbench.boundary.messages import Answer, Request, Started, largest_answer, pack_view, parsed, unpack_dictionary
+from lrbench.boundary.messages import (
+    Answer,
+    Request,
+    Started,
+    Wanted,
+    largest_answer,
+    pack_view,
+    parsed,
+    unpack_dictionary,
+)
 from lrbench.boundary.sandbox import Limits, Sandboxed
 from lrbench.boundary.surroundings import safe_environment, safe_path
 from lrbench.boundary.training import Fitted
@@ -105,9 +115,10 @@ class FitElsewhere(Method):
             For everything else that goes wrong over there.
         """
         facts = {"source": self.source, "seed": seed, "threads": self.threads, "device": self.device}
-        request, body = pack_view(view.to("cpu"), **facts)
+        given = view.to("cpu")
+        request, body = pack_view(given, **facts)
         process = _forked() if self.limits is None else Sandboxed(self.file, self.limits, _command, safe_path())
-        found = _Exchange(process, largest_answer(view), self.memory_gb).run(request, body)
+        found = _Exchange(process, largest_answer(view), self.memory_gb, supply=Supply(given)).run(request, body)
         if found.answer.dictionary is None or found.started is None:
             raise wire.FitFailed("it answered without a dictionary")
         try:
@@ -155,7 +166,7 @@ def _in_brackets(text: str) -> bool:
 
 
 class _Exchange:
-    """One request and what comes of it: one start at most, then one answer, both for the key that only this request has.
+    """One request and what comes of it: one start at most, blocks where it asks for them, one answer, all for this request's own key.
 
     Parameters
     ----------
@@ -165,16 +176,24 @@ class _Exchange:
         Bytes that may follow the answer.
     memory_gb, seconds
         What the process and all that it starts may hold, and how long they may take.
+    supply
+        What draws the samples of a view that streams.
     """
 
     def __init__(
-        self, process: _Process, limit: int, memory_gb: float | None = None, seconds: float | None = None
+        self,
+        process: _Process,
+        limit: int,
+        memory_gb: float | None = None,
+        seconds: float | None = None,
+        supply: Supply | None = None,
     ) -> None:
         self.answer: Answer
         self.body = bytearray()
         self.started: Started | None = None
         self.seconds = self.peak_mb = 0.0
         self._process, self._memory_gb, self._reader = process, memory_gb, wire.Reader(limit)
+        self._supply = supply or Supply()
         self._key = secrets.token_hex(16)
         self._look_seconds = POLL_SECONDS if memory_gb is not None else PEAK_SECONDS
         self._next_look = time.monotonic() + self._look_seconds
@@ -208,6 +227,9 @@ class _Exchange:
                 if isinstance(message, Answer):
                     self.body, self.seconds = body, time.perf_counter() - began
                     return message
+                if isinstance(message, Wanted):
+                    self._supply.draw(message.block)
+                    continue
                 if self.started is not None or body:
                     raise wire.Breach("it sent more than one start")
                 if not all(map(recordable, message.hyperparameters.values())):
@@ -221,7 +243,13 @@ class _Exchange:
         """Yield what comes over the connection until it is closed, or its process has ended and nothing is left to read."""
         while True:
             gone = self._process.ended(0.0) is not None
-            ready, _, _ = select.select([self._process.connection], [], [], 0.0 if gone else POLL_SECONDS)
+            line = [self._process.connection]
+            ready, free, _ = select.select(
+                line, line if self._supply.waiting else [], [], 0.0 if gone else POLL_SECONDS
+            )
+            if free:
+                with contextlib.suppress(OSError):  # one that is gone is found below
+                    self._supply.send(self._process.connection)
             if not ready and gone:
                 return
             self._watch_memory()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lrbench.boundary import kernel, wire
+from lrbench.boundary.blocks import Asker
 from lrbench.boundary.messages import Answer, Request, Started, pack_dictionary, unpack_view
 from lrbench.boundary.training import fit, reset_process, settings_of
 from lrbench.errors import NotApplicable, describe, one_line
@@ -108,14 +109,17 @@ def fit_once(connection: socket.socket) -> None:
     header, body = wire.receive(connection)
     key, pid = str(header.pop("key")), os.getpid()
     request = Request.model_validate(header)
-    answer, tensors = _answer(request, body, key, lambda message: wire.send(connection, message.model_dump()))
+    ask = Asker(connection, key, tuple(request.stream or ()))
+    answer, tensors = _answer(request, body, key, ask, lambda message: wire.send(connection, message.model_dump()))
     if os.getpid() == pid:  # a fork that the method made may not answer
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), ask.turn:  # a block that was asked for ahead comes first
             wire.send(connection, answer.model_dump(), tensors)
     os._exit(0)
 
 
-def _answer(request: Request, body: bytearray, key: str, say: Callable[[Started], None]) -> tuple[Answer, bytes]:
+def _answer(
+    request: Request, body: bytearray, key: str, ask: Asker, say: Callable[[Started], None]
+) -> tuple[Answer, bytes]:
     from lrbench.catalogue.methods import canonical, load_method
 
     try:
@@ -124,7 +128,7 @@ def _answer(request: Request, body: bytearray, key: str, say: Callable[[Started]
             return Answer(key=key, status="ok", names=canonical(request.source, request.settings)), b""
         method: Method = load_method(request.source)
         say(Started(key=key, hyperparameters=settings_of(method)))
-        view = unpack_view(request, body).to(request.device)
+        view = unpack_view(request, body, ask).to(request.device)
         body.clear()
         facts, tensors = pack_dictionary(fit(method, view, request.seed, request.threads)[0])
         return Answer(key=key, status="ok", dictionary=facts), tensors

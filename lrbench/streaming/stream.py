@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from lrbench.errors import LrbenchError
 
-FRESH: Literal["fresh"] = "fresh"  # the number of distinct samples of a task that streams
 BLOCK = 4096  # samples that are drawn at once; part of what a seed means, as `lrbench.structure.WORLD_VERSION` is
 HEAD = 32_768  # samples that `TrainView.head` shows at most: 100 MB for each site of the paper's scale
 
