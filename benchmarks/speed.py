@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 import lrbench  # isort: skip (before torch: it tells OpenMP how threads wait)
 import peers
+import streaming
 import torch
 import typer
 from rich.console import Console
@@ -150,9 +151,9 @@ class AlternatingView(TrainView):
 
     clock: Clock = field(default_factory=lambda: Clock(1))
 
-    def batches(self, batch_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int | None = None, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of the view, one for every step of the clock."""
-        for inputs, targets in islice(TrainView.batches(self, batch_size), self.clock.steps):
+        for inputs, targets in islice(TrainView.batches(self, batch_size, first), self.clock.steps):
             began = perf_counter()
             yield inputs, targets
             self.clock.stop(began, inputs)
@@ -279,6 +280,13 @@ def time_sampling(work: str, tick: Tick) -> list[Row]:
     ]
 
 
+def time_stream(work: str, tick: Tick, width: int = 16_000) -> list[Row]:
+    """Time a training step on samples that are drawn while it runs, in turns with one on samples that are held."""
+    drawn, held = streaming.step_seconds(SAMPLING, Budget(width, STEPS * BATCH, BATCH, K), tick)
+    note = f"drawing adds {drawn[1] / held[1] - 1:.0%} of processor time"
+    return [Row(work, "lrbench, samples held", drawn[0], held[0], note=note)]
+
+
 def match_once(n: int, trained: bool, threads: int) -> tuple[float, float]:
     """Return the seconds and the peak memory (GB) of this process for scoring n latents against n features."""
     from lrbench.scoring.assignment import assign_large
@@ -311,6 +319,7 @@ WORKS: dict[str, Callable[[Tick], list[Row]]] = {
     **{work: partial(time_steps, work, plan) for work, plan in STEP_WORKS.items()},
     **{work: partial(time_run, work, plan) for work, plan in RUN_WORKS.items()},
     "sampling/16384": partial(time_sampling, "sampling/16384"),
+    "stream/16384": partial(time_stream, "stream/16384"),
     "matching/16384": partial(time_matching, "matching/16384"),
 }
 

@@ -6,6 +6,7 @@ The fit asks for the next block in a thread, so it is drawn over here while a tr
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -42,11 +43,6 @@ class Supply:
             self._draw, self._n_blocks = view.sites.draw, n_blocks(view.budget.n_samples)
         self._left: list[memoryview] = []
 
-    @property
-    def waiting(self) -> bool:
-        """Whether something of a block is still to be sent."""
-        return bool(self._left)
-
     def draw(self, block: int) -> None:
         """Draw a block that was asked for, or raise `Breach`."""
         if self._draw is None:
@@ -55,17 +51,23 @@ class Supply:
             raise wire.Breach(f"it asked for the block {block} of a stream, expected 0 to {self._n_blocks - 1}")
         if self._left:
             raise wire.Breach("it asked for a block before it had read the one before")
-        sites = [memoryview(site.contiguous().numpy()).cast("B") for site in self._draw(block)]
+        sites = [site.contiguous().numpy().data.cast("B") for site in self._draw(block)]
         self._left = [memoryview(NUMBER.pack(block)), *sites]
 
-    def send(self, connection: socket.socket) -> None:
-        """Write what the other side can take without waiting; an `OSError` says that it is gone."""
-        with contextlib.suppress(BlockingIOError):
-            while self._left:
-                sent = connection.send(self._left[0][: wire.CHUNK], socket.MSG_DONTWAIT)
-                self._left[0] = self._left[0][sent:]
-                if not self._left[0]:
-                    del self._left[0]
+    def wait(self, connection: socket.socket, seconds: float) -> bool:
+        """Return whether there is something to read, after waiting for as long; send meanwhile what the other side can take."""
+        ready, free, _ = select.select([connection], [connection] if self._left else [], [], seconds)
+        if free:
+            with contextlib.suppress(OSError):  # full, or gone, which is found where it is read
+                self._send(connection)
+        return bool(ready)
+
+    def _send(self, connection: socket.socket) -> None:
+        while self._left:
+            sent = connection.send(self._left[0][: wire.CHUNK], socket.MSG_DONTWAIT)
+            self._left[0] = self._left[0][sent:]
+            if not self._left[0]:
+                del self._left[0]
 
 
 class Asker:
@@ -103,7 +105,7 @@ class Asker:
                     "the samples are out of step: a process that this fit started ended while it read some"
                 )
             for site in sites:
-                wire.receive_into(self._connection, memoryview(site.numpy()).cast("B"))
+                wire.receive_into(self._connection, site.numpy().data.cast("B"))
         except (OSError, EOFError) as error:
             raise LrbenchError(f"the samples have ended: nobody answers ({type(error).__name__})") from error
         finally:

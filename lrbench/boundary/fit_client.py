@@ -243,13 +243,7 @@ class _Exchange:
         """Yield what comes over the connection until it is closed, or its process has ended and nothing is left to read."""
         while True:
             gone = self._process.ended(0.0) is not None
-            line = [self._process.connection]
-            ready, free, _ = select.select(
-                line, line if self._supply.waiting else [], [], 0.0 if gone else POLL_SECONDS
-            )
-            if free:
-                with contextlib.suppress(OSError):  # one that is gone is found below
-                    self._supply.send(self._process.connection)
+            ready = self._supply.wait(self._process.connection, 0.0 if gone else POLL_SECONDS)
             if not ready and gone:
                 return
             self._watch_memory()
