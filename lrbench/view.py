@@ -188,7 +188,8 @@ class TrainView:
         size = self.budget.batch_size if batch_size is None else batch_size
         if not 1 <= size <= self.n_distinct:
             raise LrbenchError(f"batch_size={size}: expected 1 to {self.n_distinct}, the number of distinct samples")
-        if not 0 <= first <= (last := self.budget.n_samples // size):
+        last = self.budget.n_samples // size
+        if not 0 <= first <= last:
             raise LrbenchError(f"first={first}: expected 0 to {last}, the number of batches of {size}")
         return self._batches(size, first)
 
