@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrbench.errors import LrbenchError
 
-BLOCK = 4096  # samples that are drawn at once; part of what a seed means, as `lrbench.structure.WORLD_VERSION` is
+BLOCK = 4096  # samples that are drawn at once; with another number a seed gives other samples: raise WORLD_VERSION
 HEAD = 32_768  # samples that `TrainView.head` shows at most: 100 MB for each site of the paper's scale
 
 Sites = tuple[Float[Tensor, "sample _d_site"], ...]  # the same samples at every site
