@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import lrbench  # isort: skip (before torch: it tells OpenMP how threads wait)
 import peers
 import quick_steps
+import streaming
 import torch
 import typer
 from rich.console import Console
@@ -283,6 +284,13 @@ def time_sampling(work: str, tick: Tick) -> list[Row]:
     ]
 
 
+def time_stream(work: str, tick: Tick, width: int = 16_000) -> list[Row]:
+    """Time a training step on samples that are drawn while it runs, in turns with one on samples that are held."""
+    drawn, held = streaming.step_seconds(SAMPLING, Budget(width, STEPS * BATCH, BATCH, K), tick)
+    note = f"drawing adds {drawn[1] / held[1] - 1:.0%} of processor time"
+    return [Row(work, "lrbench, samples held", drawn[0], held[0], note=note)]
+
+
 def match_once(n: int, trained: bool, threads: int) -> tuple[float, float]:
     """Return the seconds and the peak memory (GB) of this process for scoring n latents against n features."""
     from lrbench.scoring.assignment import assign_large
@@ -315,6 +323,7 @@ WORKS: dict[str, Callable[[Tick], list[Row]]] = {
     **{work: partial(time_steps, work, plan) for work, plan in STEP_WORKS.items()},
     **{work: partial(time_run, work, plan) for work, plan in RUN_WORKS.items()},
     "sampling/16384": partial(time_sampling, "sampling/16384"),
+    "stream/16384": partial(time_stream, "stream/16384"),
     "matching/16384": partial(time_matching, "matching/16384"),
 }
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from lrbench.errors import UnknownName
+from lrbench.errors import LrbenchError, UnknownName
 from lrbench.structure import WorldSpec
 
 ANCHOR_SHARE = 0.1  # the paper anchors 100 of 1000 features
+Distinct = int | Literal["fresh"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,16 @@ class TaskSpec:
 
     world: WorldSpec
     n_latents: int
-    n_distinct: int
+    n_distinct: Distinct
     n_samples: int
     batch_size: int
     n_evaluation: int
     start: str | None = None
+
+    def __post_init__(self) -> None:
+        n = self.n_distinct
+        if n != "fresh" and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+            raise LrbenchError(f"n_distinct={n!r}: expected a whole number >= 1, or 'fresh' to draw every sample anew")
 
     @property
     def n_anchors(self) -> int:
@@ -51,6 +57,7 @@ class Scale:
         Probability 1-S that a feature is active, where a family does not say otherwise.
     n_latents, n_distinct, n_samples, batch_size
         Width of the dictionary, distinct training samples (the paper's N), samples that training may look at, batch size.
+        With ``n_distinct="fresh"`` every sample that training looks at is a new one, drawn while it runs and held nowhere.
     n_evaluation
         Held-out samples that scores are computed on.
     n_sites
@@ -60,27 +67,36 @@ class Scale:
     dim: int
     rate: float
     n_latents: int
-    n_distinct: int
+    n_distinct: Distinct
     n_samples: int
     batch_size: int
     n_evaluation: int
     n_sites: int = 2
 
-    def task(self, n_features: int | None = None, **law: Any) -> TaskSpec:
+    def task(self, n_features: int | None = None, *, n_distinct: Distinct | None = None, **law: Any) -> TaskSpec:
         """Return the task with 1.3 features per dimension, as in the paper's default, or as many as asked for.
 
         Parameters
         ----------
         n_features
             Number of features n.
+        n_distinct
+            Distinct training samples where they are not the scale's.
         law
             Fields of `WorldSpec` that differ from the scale's.
+
+        Raises
+        ------
+        LrbenchError
+            For an ``n_distinct`` that is neither a number from 1 on nor ``"fresh"``.
         """
         n = round(1.3 * self.dim) if n_features is None else n_features
         world = WorldSpec(**{"n_features": n, "dims": (self.dim,) * self.n_sites, "rate": self.rate, **law})
         budget = {
             name: getattr(self, name) for name in ("n_latents", "n_distinct", "n_samples", "batch_size", "n_evaluation")
         }
+        if n_distinct is not None:
+            budget["n_distinct"] = n_distinct
         return TaskSpec(world, **budget)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lrbench.dictionary import Dictionary
+    from lrbench.streaming.stream import Stream
     from lrbench.view import TrainView
     from lrbench.world import SparseFeatures, World
 
@@ -183,7 +184,22 @@ class Task:
     @cached_property
     def _training(self) -> SparseFeatures:
         """The features of the training data, the same for every method: cells of a task that follow each other sample once."""
+        assert self.spec.n_distinct != "fresh"
         return self.world.sample(self.spec.n_distinct, "data")
+
+    def _observed_sites(self, n_sites: int) -> tuple[Tensor, ...] | Stream:
+        """Return what the first sites show of the training data; of data that is drawn anew the stream that a view reads."""
+        from lrbench.streaming.stream import BLOCK, Stream
+
+        world = self.world
+        if self.spec.n_distinct != "fresh":
+            return tuple(world.represent(self._training, site, "data") for site in range(n_sites))
+
+        def draw(block: int) -> tuple[Tensor, ...]:
+            features = world.sample(BLOCK, "data", block)
+            return tuple(world.represent(features, site, "data", block) for site in range(n_sites))
+
+        return Stream(draw, self.spec.world.dims[:n_sites])
 
     @cached_property
     def _held_out(self) -> SparseFeatures:
@@ -235,7 +251,7 @@ class Task:
             n_sites = max(pair_sites(pair, n_sites)[1]) + 1
         start, _ = self.start(pair or "autoencoder")
         view = TrainView(
-            sites=tuple(self.world.represent(self._training, site, "data") for site in range(n_sites)),
+            sites=self._observed_sites(n_sites),
             anchor_sites=tuple(self.world.directions[site][self.anchors] for site in range(n_sites)),
             budget=Budget(
                 self.spec.n_latents,

@@ -149,8 +149,7 @@ def agreed(first: Rows, second: Rows, view: TrainView, agreement: float) -> tupl
     keep, target = keep[distinct], target[distinct]
     if view.pair == "transcoder":
         return _mean_rows(first.W_enc[ours[keep]], second.W_enc[theirs[keep]]), target
-    widths = [site.shape[1] for site in view.sites]
-    return torch.split(target, widths, dim=1) if view.pair == "crosscoder" else (target,)
+    return torch.split(target, list(view.widths), dim=1) if view.pair == "crosscoder" else (target,)
 
 
 def mutual_nearest(

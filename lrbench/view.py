@@ -16,6 +16,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.pairing import pair_sites
 from lrbench.seeds import generator
+from lrbench.streaming.stream import HEAD, Sites, Stream
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class TrainView:
     Parameters
     ----------
     sites
-        Observed representations at every site, each of shape (sample, d_site).
+        Observed representations at every site, each of shape (sample, d_site); the stream that they are read from in a task that
+        draws its samples while training runs.
     anchor_sites
         Directions of the known features at every site, unit rows of shape (anchor, d_site).
     budget
@@ -90,7 +92,7 @@ class TrainView:
     torch.Size([64, 32])
     """
 
-    sites: tuple[Float[Tensor, "sample _d_site"], ...]
+    sites: tuple[Float[Tensor, "sample _d_site"], ...] | Stream
     anchor_sites: tuple[Float[Tensor, "anchor _d_site"], ...]
     budget: Budget
     seed: int
@@ -99,14 +101,15 @@ class TrainView:
     keeper: Keeper = NOTHING_KEPT
 
     def __post_init__(self) -> None:
-        pair_sites(self.pair, len(self.sites))  # raises where they do not fit
+        pair_sites(self.pair, len(self.widths))  # raises where they do not fit
         if self.start is not None and self.start.pair != self.pair:
             raise LrbenchError(
                 f"this view's start is built for {self.start.pair!r}, not for {self.pair!r}: ask the task, task.view({self.pair!r})"
             )
 
     def __repr__(self) -> str:
-        shape = f"{self.pair}, {self.d_in} -> {self.d_out}, {len(self.sites[0])} samples"
+        samples = f"{self.n_distinct} {'fresh ' if isinstance(self.sites, Stream) else ''}samples"
+        shape = f"{self.pair}, {self.d_in} -> {self.d_out}, {samples}"
         return f"TrainView({shape}, {len(self.anchor_sites[0])} anchors, {self.budget})"
 
     def paired(self, pair: str) -> TrainView:
@@ -117,7 +120,9 @@ class TrainView:
         """Return the same data on a device."""
         return replace(
             self,
-            sites=tuple(site.to(device) for site in self.sites),
+            sites=self.sites.to(device)
+            if isinstance(self.sites, Stream)
+            else tuple(site.to(device) for site in self.sites),
             anchor_sites=tuple(site.to(device) for site in self.anchor_sites),
             start=None if self.start is None else self.start.to(device),
         )
@@ -125,21 +130,36 @@ class TrainView:
     @property
     def device(self) -> torch.device:
         """Where the data lies."""
-        return self.sites[0].device
+        return self.anchor_sites[0].device
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The dimension d_site of every site."""
+        return self.sites.widths if isinstance(self.sites, Stream) else tuple(site.shape[1] for site in self.sites)
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of distinct samples: of a stream no sample comes twice."""
+        return self.budget.n_samples if isinstance(self.sites, Stream) else len(self.sites[0])
+
+    @property
+    def n_head(self) -> int:
+        """Number of samples that `head` shows at most: all distinct ones, of a stream the first 32,768."""
+        return min(HEAD, self.n_distinct) if isinstance(self.sites, Stream) else self.n_distinct
 
     @property
     def d_in(self) -> int:
         """Dimension of the input x_p."""
-        return sum(self.sites[site].shape[1] for site in self._ends[0])
+        return sum(self.widths[site] for site in self._ends[0])
 
     @property
     def d_out(self) -> int:
         """Dimension of the target x_r."""
-        return sum(self.sites[site].shape[1] for site in self._ends[1])
+        return sum(self.widths[site] for site in self._ends[1])
 
     @property
     def _ends(self) -> tuple[list[int], list[int]]:
-        return pair_sites(self.pair, len(self.sites))
+        return pair_sites(self.pair, len(self.widths))
 
     @property
     def anchors(self) -> tuple[Float[Tensor, "anchor d_in"], Float[Tensor, "anchor d_out"]]:
@@ -148,23 +168,31 @@ class TrainView:
         return torch.nn.functional.normalize(first, dim=1), torch.nn.functional.normalize(second, dim=1)
 
     def fingerprint(self) -> int:
-        """Return a checksum of all that the view holds: it changes when somebody writes into the data."""
+        """Return a checksum of all that the view holds, and of a stream's first block: it changes when somebody writes into the data."""
         checksum = zlib.crc32(repr((self.budget, self.seed, self.pair)).encode())
         start = () if self.start is None else self.start.weights
-        for tensor in (*self.sites, *self.anchor_sites, *start):
+        sites = self.sites.draw(0) if isinstance(self.sites, Stream) else self.sites
+        for tensor in (*sites, *self.anchor_sites, *start):
             checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, checksum)
         return checksum
 
     def head(self, n_samples: int) -> tuple[Float[Tensor, "sample d_in"], Float[Tensor, "sample d_out"]]:
-        """Return the first distinct samples as (inputs, targets), all of them when there are fewer."""
-        rows = slice(0, n_samples)
-        first, second = self._ends
-        return self._gather(first, rows), self._gather(second, rows)
+        """Return the first distinct samples as (inputs, targets), all of them when there are fewer.
+
+        They are the data itself. Those of a stream are drawn anew, at most 32,768 of them.
+        """
+        if isinstance(self.sites, Stream):
+            sites = self.sites.head(min(n_samples, self.n_head))
+        else:
+            sites = tuple(site[:n_samples] for site in self.sites)
+        return self._pair(sites)
 
     def batches(
         self, batch_size: int | None = None, first: int = 0
     ) -> Iterator[tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_out"]]]:
         """Yield (input, target) batches until the budget is spent; every epoch has an order of its own.
+
+        A stream has one epoch as long as the budget, in the order in which its samples are drawn.
 
         Parameters
         ----------
@@ -176,28 +204,34 @@ class TrainView:
         Raises
         ------
         LrbenchError
-            For a batch size below 1 or above the number of distinct samples, and for a ``first`` outside of the budget.
+            For a batch size below 1 or above the number of distinct samples, and for more batches left out than there are.
         """
         size = self.budget.batch_size if batch_size is None else batch_size
-        if not 1 <= size <= len(self.sites[0]):
-            raise LrbenchError(f"batch_size={size}: expected 1 to {len(self.sites[0])}, the number of distinct samples")
-        if not 0 <= first <= self.budget.n_samples // size:
-            raise LrbenchError(
-                f"first={first}: expected 0 to {self.budget.n_samples // size}, the batches of the budget"
-            )
+        if not 1 <= size <= self.n_distinct:
+            raise LrbenchError(f"batch_size={size}: expected 1 to {self.n_distinct}, the number of distinct samples")
+        last = self.budget.n_samples // size
+        if not 0 <= first <= last:
+            raise LrbenchError(f"first={first}: expected 0 to {last}, the number of batches of {size}")
         return self._batches(size, first)
 
     def _batches(self, size: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        steps, per_epoch = self.budget.n_samples // size, len(self.sites[0]) // size
-        inputs_from, targets_from = self._ends
-        while first < steps:
-            epoch, place = divmod(first, per_epoch)
-            order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(self.device)
-            for start in range(place * size, min(place + steps - first, per_epoch) * size, size):
-                rows = order[start : start + size]
-                inputs = self._gather(inputs_from, rows)
-                yield inputs, inputs if inputs_from == targets_from else self._gather(targets_from, rows)
-            first = (epoch + 1) * per_epoch
+        for sites in self._site_batches(size, first, self.budget.n_samples // size):
+            yield self._pair(sites)
+
+    def _site_batches(self, size: int, first: int, last: int) -> Iterator[Sites | dict[int, Tensor]]:
+        if isinstance(self.sites, Stream):
+            yield from self.sites.batches(size, first, last)
+            return
+        per_epoch, order = len(self.sites[0]) // size, torch.empty(0)
+        needed = {*self._ends[0], *self._ends[1]}
+        for number in range(first, last):
+            epoch, place = divmod(number, per_epoch)
+            if number == first or not place:
+                order = torch.randperm(len(self.sites[0]), generator=generator(self.seed, "order", epoch)).to(
+                    self.device
+                )
+            rows = order[place * size : (place + 1) * size]
+            yield {site: self.sites[site].index_select(0, rows) for site in needed}
 
     def saved(self) -> dict[str, Any] | None:
         """Begin a training: return the state that was last saved of it before it was interrupted, or None at a fresh start.
@@ -240,14 +274,18 @@ class TrainView:
         """
         self.keeper.report(step, samples, figures)
 
-    def _gather(self, end: list[int], rows: Tensor | slice) -> Tensor:
-        sites = [self.sites[site] for site in end]
-        parts = [site[rows] if isinstance(rows, slice) else site.index_select(0, rows) for site in sites]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    def _pair(self, sites: Sites | dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+        first, second = self._ends
+        inputs = _joined([sites[site] for site in first])
+        return inputs, inputs if first == second else _joined([sites[site] for site in second])
 
     def dataset(self) -> IterableDataset[tuple[Tensor, Tensor]]:
         """Return the same stream, sample by sample, for a `torch.utils.data.DataLoader`."""
         return SampleStream(self)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class SampleStream(IterableDataset[tuple[Tensor, Tensor]]):

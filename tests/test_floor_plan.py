@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # A module may import from lines above its own only. A new module, or a new room (a folder), takes its place here first.
 ORDER = (
     ("errors", "jit", "metric_table"),
-    ("seeds",),
+    ("seeds", "streaming"),
     ("pairing", "structure"),
     ("activation",),
     ("sae_lens",),
@@ -51,13 +51,14 @@ ORDER = (
 LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
 # The same inside a room: a file imports from files named before it only.
 ROOMS = {
+    "streaming": ("stream",),
     "scoring": ("assignment", "matching", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
     "engine": ("arrays", "kernels", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "longrun": ("report", "state", "keeper"),
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
     "contract": ("scaffold", "faults", "subject", "check"),
-    "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "training", "sandbox", "fit_process", "fit_client"),
+    "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "blocks", "training", "sandbox", "fit_process", "fit_client"),
     "running": ("worker", "provenance", "training_files", "cell", "preload", "pool", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),
@@ -75,7 +76,8 @@ ONLY = {
     "sae_lens": {"activation", "errors"},
     "dictionary": {"activation", "errors", "pairing", "sae_lens"},
     "world": {"errors", "seeds", "structure"},
-    "view": {"dictionary", "errors", "pairing", "seeds"},
+    "streaming": {"errors"},
+    "view": {"dictionary", "errors", "pairing", "seeds", "streaming"},
     "longrun": {"errors", "seeds", "view"},
     "engine": {"errors", "jit"},
     "jit": set(),

@@ -103,10 +103,21 @@ def test_a_whole_run_without_its_peer(speed: ModuleType, monkeypatch: pytest.Mon
     assert row.ours_s > 0
 
 
+def test_a_step_on_a_stream_is_set_against_one_on_samples_held(
+    speed: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "SAMPLING", lrbench.WorldSpec(16, (12,), rate=0.1))
+    (row,) = speed.time_stream("stream/16", say_nothing, width=24)
+    assert (row.work, row.peer) == ("stream/16", "lrbench, samples held")
+    assert row.ours_s > 0
+    assert row.ratio > 0
+    assert row.note.startswith("drawing adds ")
+
+
 def test_the_works_are_those_that_are_promised(speed: ModuleType) -> None:
     assert set(speed.WORKS) >= {
         "topk/16000", "batchtopk/16000", "matryoshka/16000", "topk/4096", "relu-run", "jumprelu-run", "sampling/16384",
-        "transcoder/16000", "crosscoder/16000", "matching/16384",
+        "transcoder/16000", "crosscoder/16000", "stream/16384", "matching/16384",
     }  # fmt: skip
     assert speed.SAMPLING.mean_l0 == pytest.approx(34, abs=0.01)
 

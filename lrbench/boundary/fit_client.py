@@ -19,8 +19,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lrbench.boundary import fit_process, kernel, messages, wire
+from lrbench.boundary.blocks import Supply
 from lrbench.boundary.memory import held_mb
-from lrbench.boundary.messages import Answer, Kept, Request, Started, largest_answer, pack_view, unpack_dictionary
+from lrbench.boundary.messages import (
+    Answer,
+    Kept,
+    Request,
+    Started,
+    Wanted,
+    largest_answer,
+    pack_view,
+    unpack_dictionary,
+)
 from lrbench.boundary.sandbox import Limits, Sandboxed
 from lrbench.boundary.surroundings import safe_environment, safe_path
 from lrbench.boundary.training import Fitted
@@ -109,11 +119,11 @@ class FitElsewhere(Method):
             For everything else that goes wrong over there.
         """
         facts = {"source": self.source, "seed": seed, "threads": self.threads, "device": self.device}
-        keeping = self.keeping
+        keeping, given = self.keeping, view.to("cpu")
         kept = keeping and Kept(every=keeping.every, rows=keeping.rows, resumes=keeping.saved is not None)
-        request, body = pack_view(view.to("cpu"), kept=kept, **facts)
+        request, body = pack_view(given, kept=kept, **facts)
         process = _forked() if self.limits is None else Sandboxed(self.file, self.limits, _command, safe_path())
-        exchange = _Exchange(process, largest_answer(view), self.memory_gb)
+        exchange = _Exchange(process, largest_answer(view), self.memory_gb, supply=Supply(given))
         if keeping is not None:
             exchange.keep(keeping, largest_checkpoint(view))
         found = exchange.run(request, body)
@@ -165,7 +175,7 @@ def _in_brackets(text: str) -> bool:
 
 
 class _Exchange:
-    """One request and what comes of it: one start at most, then one answer, both for the key that only this request has.
+    """One request and what comes of it: one start at most, blocks where it asks for them, one answer, all for this request's own key.
 
     Parameters
     ----------
@@ -175,10 +185,17 @@ class _Exchange:
         Bytes that may follow the answer.
     memory_gb, seconds
         What the process and all that it starts may hold, and how long they may take.
+    supply
+        What draws the samples of a view that streams.
     """
 
     def __init__(
-        self, process: _Process, limit: int, memory_gb: float | None = None, seconds: float | None = None
+        self,
+        process: _Process,
+        limit: int,
+        memory_gb: float | None = None,
+        seconds: float | None = None,
+        supply: Supply | None = None,
     ) -> None:
         self.answer: Answer
         self.body = bytearray()
@@ -186,6 +203,7 @@ class _Exchange:
         self.seconds = self.peak_mb = 0.0
         self._process, self._memory_gb, self._limit, self._reader = process, memory_gb, limit, wire.Reader(limit)
         self._keeping: Keeping | None = None
+        self._supply = supply or Supply()
         self._key = secrets.token_hex(16)
         self._look_seconds = POLL_SECONDS if memory_gb is not None else PEAK_SECONDS
         self._next_look = time.monotonic() + self._look_seconds
@@ -227,6 +245,9 @@ class _Exchange:
                         raise wire.Breach(wire.too_much(len(body), self._limit))
                     self.body, self.seconds = body, time.perf_counter() - began
                     return message
+                if isinstance(message, Wanted):
+                    self._supply.draw(message.block)
+                    continue
                 if not isinstance(message, Started):
                     if self._keeping is None or self.started is None:
                         raise wire.Breach("it sent a message that nobody asked for")
@@ -245,7 +266,7 @@ class _Exchange:
         """Yield what comes over the connection until it is closed, or its process has ended and nothing is left to read."""
         while True:
             gone = self._process.ended(0.0) is not None
-            ready, _, _ = select.select([self._process.connection], [], [], 0.0 if gone else POLL_SECONDS)
+            ready = self._supply.wait(self._process.connection, 0.0 if gone else POLL_SECONDS)
             if not ready and gone:
                 return
             self._watch_memory()

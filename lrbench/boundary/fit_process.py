@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lrbench.boundary import kernel, wire
+from lrbench.boundary.blocks import Asker
 from lrbench.boundary.messages import (
     Answer,
     Message,
@@ -119,9 +120,10 @@ def fit_once(connection: socket.socket) -> None:
     header, body = wire.receive(connection)
     key, pid = str(header.pop("key")), os.getpid()
     request = Request.model_validate(header)
-    answer, tensors = _answer(request, body, _Line(connection, key))
+    line = _Line(connection, key, Asker(connection, key, tuple(request.stream or ())))
+    answer, tensors = _answer(request, body, line)
     if os.getpid() == pid:  # a fork that the method made may not answer
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), line.ask.turn:  # as in `_Line.say`
             wire.send(connection, answer.model_dump(), tensors)
     os._exit(0)
 
@@ -129,13 +131,14 @@ def fit_once(connection: socket.socket) -> None:
 class _Line:
     """What this process says before it answers; a `lrbench.longrun.keeper.Sink`."""
 
-    def __init__(self, connection: socket.socket, key: str) -> None:
-        self.connection, self.key, self._pid = connection, key, os.getpid()
+    def __init__(self, connection: socket.socket, key: str, ask: Asker) -> None:
+        self.connection, self.key, self.ask, self._pid = connection, key, ask, os.getpid()
 
     def say(self, message: Message, body: bytes = b"") -> None:
         """Send a message; a fork that the method made has nothing to say."""
         if os.getpid() == self._pid:
-            wire.send(self.connection, message.model_dump(), body)
+            with self.ask.turn:  # a block that was asked for ahead comes first
+                wire.send(self.connection, message.model_dump(), body)
 
     def checkpoint(self, content: bytes) -> None:
         self.say(Saved(key=self.key), content)
@@ -159,7 +162,7 @@ def _answer(request: Request, body: bytearray, line: _Line) -> tuple[Answer, byt
         saved = bytes(wire.receive(line.connection)[1]) if kept is not None and kept.resumes else None
         method: Method = load_method(request.source)
         line.say(Started(key=key, hyperparameters=settings_of(method)))
-        view = unpack_view(request, body).to(request.device)
+        view = unpack_view(request, body, line.ask).to(request.device)
         body.clear()
         if kept is not None:
             view = replace(view, keeper=Keeping(line, kept.every, kept.rows, saved).keeper(view))

@@ -1,10 +1,11 @@
 """What crosses the boundary: a request with the view, and back a start, what is kept meanwhile, then one answer with the dictionary.
 
-JSON and safetensors only.
+In between a fit may ask for blocks of a view that streams. JSON and safetensors only; a block is raw.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from lrbench.dictionary import Dictionary
     from lrbench.longrun.keeper import Sink
+    from lrbench.streaming.stream import Sites
     from lrbench.view import TrainView
 
 SITE, ANCHOR, START, STATE = "site.", "anchor.", "start.", "activation."
@@ -46,7 +48,10 @@ class Kept(_Message):
 
 
 class Request(_Message):
-    """Fit this method on the view that follows, or, with ``settings``, say how its addresses are spelled."""
+    """Fit this method on the view that follows, or, with ``settings``, say how its addresses are spelled.
+
+    ``stream`` holds d_site of every site where samples are to be asked for.
+    """
 
     source: str
     settings: str | None = None
@@ -56,6 +61,7 @@ class Request(_Message):
     pair: str = ""
     view_seed: int = 0
     budget: dict[str, int] = {}
+    stream: list[int] | None = None
     start: DictionaryFacts | None = None
     kept: Kept | None = None
 
@@ -91,6 +97,14 @@ class Noted(_Message):
     text: str
 
 
+class Wanted(_Message):
+    """Send this block of the stream."""
+
+    kind: Literal["wanted"] = "wanted"
+    key: str
+    block: int
+
+
 class Answer(_Message):
     """What came of it. ``names`` answers a request for settings; a dictionary's tensors follow the message."""
 
@@ -103,8 +117,10 @@ class Answer(_Message):
     names: list[str] | None = None
 
 
-Message = Started | Saved | Reported | Noted | Answer
-MESSAGES: dict[object, type[Message]] = {"started": Started, "saved": Saved, "reported": Reported, "noted": Noted}
+Message = Started | Wanted | Saved | Reported | Noted | Answer
+MESSAGES: dict[object, type[Message]] = {
+    "started": Started, "wanted": Wanted, "saved": Saved, "reported": Reported, "noted": Noted,
+}  # fmt: skip
 
 
 def parsed(header: dict[str, Any]) -> Message:
@@ -131,23 +147,33 @@ def deliver(message: Saved | Reported | Noted, body: bytearray, sink: Sink) -> N
 
 def pack_view(view: TrainView, **facts: Any) -> tuple[Request, bytes]:
     """Return a request and the tensors of a view; ``facts`` are the other fields of `Request`."""
-    tensors = {f"{SITE}{place}": site for place, site in enumerate(view.sites)}
+    from lrbench.streaming.stream import Stream
+
+    stream = list(view.widths) if isinstance(view.sites, Stream) else None
+    tensors = (
+        {} if isinstance(view.sites, Stream) else {f"{SITE}{place}": site for place, site in enumerate(view.sites)}
+    )
     tensors |= {f"{ANCHOR}{place}": rows for place, rows in enumerate(view.anchor_sites)}
     start = None
     if view.start is not None:
         start, weights = _facts_and_tensors(view.start)
         tensors |= {f"{START}{name}": tensor for name, tensor in weights.items()}
-    request = Request(pair=view.pair, view_seed=view.seed, budget=asdict(view.budget), start=start, **facts)
+    budget = asdict(view.budget)
+    request = Request(pair=view.pair, view_seed=view.seed, budget=budget, stream=stream, start=start, **facts)
     return request, _as_bytes(tensors)
 
 
-def unpack_view(request: Request, body: bytearray) -> TrainView:
-    """Return the view that `pack_view` packed, on the CPU."""
+def unpack_view(request: Request, body: bytearray, draw: Callable[[int], Sites] | None = None) -> TrainView:
+    """Return the view that `pack_view` packed, on the CPU; ``draw`` gives the blocks of a stream."""
+    from lrbench.streaming.stream import Stream
     from lrbench.view import Budget, TrainView
 
     tensors = _as_tensors(body)
-    sites = tuple(tensors[f"{SITE}{place}"] for place in range(sum(name.startswith(SITE) for name in tensors)))
-    anchors = tuple(tensors[f"{ANCHOR}{place}"] for place in range(len(sites)))
+    anchors = _numbered(tensors, ANCHOR)
+    sites: tuple[Tensor, ...] | Stream = _numbered(tensors, SITE)
+    if request.stream is not None:
+        assert draw is not None
+        sites = Stream(draw, tuple(request.stream))
     weights = {name.removeprefix(START): tensor for name, tensor in tensors.items() if name.startswith(START)}
     start = None if request.start is None else _built(request.start, weights)
     return TrainView(sites, anchors, Budget(**request.budget), request.view_seed, request.pair, start)
@@ -197,6 +223,10 @@ def _built(facts: DictionaryFacts, tensors: dict[str, Tensor]) -> Dictionary:
     state = {name.removeprefix(STATE): tensor for name, tensor in tensors.items() if name.startswith(STATE)}
     w_enc, b_enc, w_dec, b_dec = (tensors[name] for name in WEIGHTS)
     return Dictionary(w_enc, b_enc, w_dec, b_dec, from_state(facts.activation, state), facts.pair)
+
+
+def _numbered(tensors: dict[str, Tensor], kind: str) -> tuple[Tensor, ...]:
+    return tuple(tensors[f"{kind}{place}"] for place in range(sum(name.startswith(kind) for name in tensors)))
 
 
 def _as_bytes(tensors: dict[str, Tensor]) -> bytes:

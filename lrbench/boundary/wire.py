@@ -60,6 +60,21 @@ def too_much(size: int, limit: int) -> str:
     return f"its answer holds {size} bytes, expected at most {limit}"
 
 
+def receive_into(connection: socket.socket, place: memoryview) -> None:
+    """Fill a place with raw bytes.
+
+    Raises
+    ------
+    EOFError
+        When the other side is gone.
+    """
+    while place:
+        got = connection.recv_into(place)
+        if not got:
+            raise EOFError
+        place = place[got:]
+
+
 class Reader:
     """Takes bytes as they come and gives frames: it never waits, and never holds more than the limits allow.
 

@@ -194,8 +194,8 @@ def _finiteness(subject: Subject) -> str:
 @check("budget", "fit")
 def _budget(subject: Subject) -> str:
     view, meter = subject.view(), subject.trial.meter
-    allowed, distinct = view.budget.n_samples, len(view.sites[0])
-    spent = meter.drawn + max(0, meter.looked - distinct)  # one look at every distinct sample is free
+    allowed, distinct = view.budget.n_samples, view.n_head
+    spent = meter.drawn + max(0, meter.looked - distinct)  # one look at all that head() shows is free
     if spent > allowed:
         raise Breach(
             f"spent {spent} samples, the budget allows {allowed}: {meter.drawn} in batches and {meter.looked} through head(),"

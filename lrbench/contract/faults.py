@@ -62,7 +62,7 @@ def shapes_fault(dictionary: Dictionary, asked: Asked) -> str | None:
 
 def tensors_fault(dictionary: Dictionary, asked: Asked) -> str | None:
     """Say what is wrong with the dtype and the device of the weights, or return None."""
-    dtype, device = asked.view.sites[0].dtype, asked.view.device
+    dtype, device = asked.view.anchor_sites[0].dtype, asked.view.device
     for name, tensor in zip(("W_enc", "b_enc", "W_dec", "b_dec"), dictionary.weights, strict=True):
         if tensor.dtype != dtype:
             return f"{name} is {tensor.dtype}, the data {dtype}: call .float() on it"
