@@ -114,9 +114,9 @@ class _Program:
         self.optimiser = GroupAdam(self.stack, [member.method.lr for member in members], unit=("W_dec",))
         self.anchors = [member.view.anchors for member in members]
         n, device = len(members), first.view.device
-        self.x = torch.empty(n, batch_size, first.view.d_in, device=device)
+        self.x = first.view.sites[0].new_empty(n, batch_size, first.view.d_in)
         tied = self.pair != "transcoder"
-        self.target = self.x if tied else torch.empty(n, batch_size, first.view.d_out, device=device)
+        self.target = self.x if tied else self.x.new_empty(n, batch_size, first.view.d_out)
         self.now = torch.zeros((), device=device)
         self.last_fired = torch.zeros(n, first.view.budget.n_latents, device=device)
         self.resampled: dict[int, Step] = {}  # the last step of the members whose dead latents start anew
