@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
-from operator import attrgetter
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lrbench.boundary import kernel
 from lrbench.boundary.sandbox import require_sandbox
@@ -19,8 +18,9 @@ from lrbench.catalogue.methods import is_file, methods_for, select_methods
 from lrbench.catalogue.source import MethodInfo
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
-from lrbench.record import Provenance, Record, name_fault
+from lrbench.record import MOST_IN_GROUP, Provenance, Record, name_fault
 from lrbench.running.cell import Cell, make_record, worker_setup
+from lrbench.running.grouped import Job, each_of, is_foreign, jobs_of
 from lrbench.running.pool import Event, Failed, Finished, Started, run_jobs
 from lrbench.running.provenance import provenance_of
 from lrbench.seeds import salt_hash
@@ -55,6 +55,9 @@ class Reporter(Protocol):
     def recorded(self, record: Record) -> None:
         """A cell ended and its record is on the disk."""
 
+    def apart(self, cells: Sequence[Cell], reason: str) -> None:
+        """Cells that were to train in one program could not: each runs alone at the end."""
+
 
 class Silent:
     """A reporter that says nothing."""
@@ -62,6 +65,7 @@ class Silent:
     def planned(self, todo: Sequence[Cell], done: int, problems: Sequence[Problem]) -> None: ...  # noqa: D102
     def started(self, cell: Cell) -> None: ...  # noqa: D102
     def recorded(self, record: Record) -> None: ...  # noqa: D102
+    def apart(self, cells: Sequence[Cell], reason: str) -> None: ...  # noqa: D102
 
 
 def plan(
@@ -175,6 +179,7 @@ def run(
     certify: bool = False,
     sandbox: bool = False,
     salt: str | None = None,
+    group: int = 1,
     reporter: Reporter | None = None,
 ) -> Summary:
     """Run all cells that the folder ``out`` has no record of; failures run again.
@@ -198,6 +203,9 @@ def run(
         know the truth, stay outside.
     salt
         See `plan`.
+    group
+        How many cells of SDL methods of the catalogue, of one task and pairing, train in one program at most (`lrbench.grouping`); 1 for
+        none with another. Then ``timeout`` is per cell on average. Where such a program fails, its cells run again, alone.
 
     Raises
     ------
@@ -212,9 +220,8 @@ def run(
     (2, 0)
     """
     cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, device, salt, sandbox)]
-    return run_cells(
-        cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory_gb, reporter=reporter
-    )
+    limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "memory_gb": memory_gb, "group": group}
+    return run_cells(cells, out, device=device, reporter=reporter, **limits)
 
 
 def run_cells(
@@ -225,6 +232,7 @@ def run_cells(
     device: str = "auto",
     timeout: float | None = None,
     memory_gb: float | None = None,
+    group: int = 1,
     reporter: Reporter | None = None,
 ) -> Summary:
     """Run those of some cells that the folder ``out`` has no record of, see `run`."""
@@ -232,6 +240,8 @@ def run_cells(
     for name, value in (("workers", workers), ("timeout", timeout), ("memory", memory_gb)):
         if value is not None and not (isfinite(value) and value > 0):
             raise LrbenchError(f"{name}={value:g}: expected a number above 0")
+    if not 1 <= group <= MOST_IN_GROUP:
+        raise LrbenchError(f"group={group}: expected 1 to {MOST_IN_GROUP}, 1 to train every cell alone")
     _check_device(device)
     reporter = reporter or Silent()
     store = Store(out)
@@ -243,7 +253,8 @@ def run_cells(
         check_salt(record, cells[0].salt, store)
     todo = [cell for cell in cells if not cell.done_by(records.get((cell.suite, cell.key)))]
     if todo:
-        threads = max(1, (os.cpu_count() or 1) // min(int(workers), len(todo)))  # several where cores are left over
+        side_by_side = min(int(workers), len(jobs_of(todo, group)))
+        threads = max(1, (os.cpu_count() or 1) // side_by_side)  # several where cores are left over
         todo = [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
     store.prepare()
     for cell in cells:
@@ -252,27 +263,39 @@ def run_cells(
             records[cell.suite, cell.key] = adopted(store, cell, known)
     reporter.planned(todo, len(cells) - len(todo), problems)
     fresh: list[Record] = []
+    alone: list[Cell] = []
 
     def on_event(event: Event) -> None:
         if isinstance(event, Started):
-            reporter.started(event.job)
+            for cell in event.job:
+                reporter.started(cell)
             return
-        record = keep(store, event)
-        records[record.suite, record.key] = record
-        fresh.append(record)
-        reporter.recorded(record)
+        if isinstance(event, Failed) and len(event.job) > 1:
+            alone.extend(event.job)
+            reporter.apart(event.job, event.reason)
+            return
+        for ended in each_of(event):
+            record = keep(store, ended)
+            records[record.suite, record.key] = record
+            fresh.append(record)
+            reporter.recorded(record)
 
-    run_jobs(
-        todo,
-        "lrbench.running.cell:run_cell",
-        setup=worker_setup(any(cell.isolation == "process" for cell in todo)),
-        preload=PRELOAD,
-        workers=workers,
-        on_event=on_event,
-        timeout=timeout,
-        memory_gb=memory_gb,
-        isolated=attrgetter("foreign"),
-    )
+    def run_all(jobs: Sequence[Job]) -> None:
+        run_jobs(
+            jobs,
+            "lrbench.running.grouped:run_job",
+            setup=worker_setup(any(cell.isolation == "process" for job in jobs for cell in job)),
+            preload=PRELOAD,
+            workers=workers,
+            on_event=on_event,
+            timeout=timeout,
+            memory_gb=memory_gb,
+            isolated=is_foreign,
+            parts=len,
+        )
+
+    run_all(jobs_of(todo, group))
+    run_all(jobs_of(alone, 1))
     count = [record.status for record in fresh].count
     return Summary(
         done=len(cells) - len(todo),
