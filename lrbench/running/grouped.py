@@ -23,12 +23,13 @@ Job = tuple[Cell, ...]  # what a worker does at a time: one cell, or some that t
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A cell with what it trains on; ``settings`` are the method's hyper-parameters."""
+    """A cell with what it trains on, the method's hyper-parameters, and the seconds that it took to get there."""
 
     cell: Cell
     task: Task
     member: Member
     settings: dict[str, Any]
+    seconds: float
 
 
 def jobs_of(cells: Sequence[Cell], group: int) -> list[Job]:
@@ -97,6 +98,7 @@ def _sorted_by_shape(job: Job) -> list[list[_Loaded]]:
     views: dict[int, TrainView] = {}  # cells of one seed look at one copy of the data
     reset_process(job[0].seed)
     for cell in job:
+        began = time.perf_counter()
         try:
             check_source(cell)
             method = load_method(cell.source)
@@ -106,7 +108,8 @@ def _sorted_by_shape(job: Job) -> list[list[_Loaded]]:
         except Exception:  # alone, as it will run now, it raises the same again and has a record of it
             continue
         if isinstance(method, SDL) and key is not None:
-            loaded = _Loaded(cell, task, Member(method, view, task.fit_seed), settings)
+            member, seconds = Member(method, view, task.fit_seed), time.perf_counter() - began
+            loaded = _Loaded(cell, task, member, settings, seconds)
             found.setdefault(key, []).append(loaded)
     return list(found.values())
 
@@ -124,7 +127,7 @@ def _trained(together: Sequence[_Loaded]) -> dict[Key, Ready]:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - began) / len(together)
     return {
-        it.cell.key: Ready(it.task, Fitted(dictionary, it.settings, seconds, it.member.method), seconds)
+        it.cell.key: Ready(it.task, Fitted(dictionary, it.settings, seconds, it.member.method), it.seconds + seconds)
         for it, dictionary in zip(together, dictionaries, strict=True)
     }
 
