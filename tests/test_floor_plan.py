@@ -57,7 +57,7 @@ ROOMS = {
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
     "contract": ("scaffold", "faults", "subject", "check"),
     "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "training", "sandbox", "fit_process", "fit_client"),
-    "running": ("worker", "provenance", "cell", "grouped", "preload", "pool", "runner", "study_run", "progress"),
+    "running": ("worker", "provenance", "cell", "preload", "pool", "grouped", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),
     "studies": ("engine_quality", "falsify", "noise", "sweep"),

@@ -133,7 +133,11 @@ class SmallBias(Term):
 
 
 def test_rules_and_terms_of_ones_own_work_in_a_mixed_group(view: Callable[..., TrainView]) -> None:
-    own = [SDL(rule=Shifted(), terms=(SmallBias(),)), SDL(rule=TopK(k=3), terms=(AuxK(), SmallBias())), sdl("gated_sae")]
+    own = [
+        SDL(rule=Shifted(), terms=(SmallBias(),)),
+        SDL(rule=TopK(k=3), terms=(AuxK(), SmallBias())),
+        sdl("gated_sae"),
+    ]
     assert_as_alone([Member(method, view(), 5) for method in own])
 
 

@@ -64,6 +64,9 @@ class Journal:
     def recorded(self, record: Record) -> None:
         self.lines.append(f"{record.status} {record.id}")
 
+    def apart(self, cells: Sequence[Cell], reason: str) -> None:
+        self.lines.append(f"apart {len(cells)}: {reason}")
+
 
 def only_record(body: str, tmp_path: Path) -> Record:
     (cell,) = plan("smoke", ["noise/0.3"], [method_file(tmp_path, "mine", body)])

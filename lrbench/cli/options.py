@@ -28,7 +28,9 @@ Workers = Annotated[
 ]
 Group = Annotated[
     int,
-    typer.Option(metavar="N", help="How many SDL dictionaries train in one program at most: for a GPU, see docs/performance.md."),
+    typer.Option(
+        metavar="N", help="How many SDL dictionaries train in one program at most: for a GPU, see docs/performance.md."
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds that one cell may take.")]

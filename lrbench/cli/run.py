@@ -121,7 +121,9 @@ def study_command(
         raise LrbenchError(f"cannot write into {target.parent}: {error.strerror}; name another --page") from error
     failed, report = 0, ""
     if not from_records:
-        summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory, group=group)
+        summary = _with_progress(
+            cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory, group=group
+        )
         failed, report = summary.failed, _report(summary, out, time.monotonic() - began)
     try:  # the page is written before anything is printed, and a page that cannot be made hides no report
         records, origin = study_records(info, cells, out)
