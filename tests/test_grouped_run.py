@@ -47,9 +47,9 @@ def test_which_cells_are_one_job(tmp_path: Path) -> None:
     of_task = [[f"{cell.method}{cell.seed}" for cell in job] for job in jobs if job[0].task == TASK]
     together = [job for job in of_task if len(job) > 1]
     assert together == [
-        ["topk_sae0", "relu_sae0", "relu_sae[lr=0.01]0", "topk_sae1"],
+        ["relu_sae0", "topk_sae0", "relu_sae[lr=0.01]0", "relu_sae1"],
         ["transcoder0", "transcoder1"],
-        ["relu_sae1", "relu_sae[lr=0.01]1"],
+        ["topk_sae1", "relu_sae[lr=0.01]1"],
     ]
     assert sorted(job[0] for job in of_task if len(job) == 1) == ["mine0", "mine1", "pca0", "pca1"]
     assert all(len({cell.task for cell in job}) == 1 for job in jobs)
@@ -96,7 +96,7 @@ def test_a_program_that_fails_costs_nothing_and_names_the_guilty(tmp_path: Path)
 
 
 def test_a_member_that_cannot_be_scored_fails_alone(tmp_path: Path) -> None:
-    methods = ["relu_sae", "relu_sae[lr=1e30]"]
+    methods = ["relu_sae", "relu_sae[lr=1e+30]"]
     summary = run("smoke", [TASK], methods, seeds=1, out=tmp_path, workers=1, group=2)
     assert groups(summary) == dict.fromkeys(methods, 2)
     good, bad = sorted(summary.records, key=lambda record: record.method)
@@ -121,7 +121,7 @@ def test_what_one_members_term_raises_ends_the_program(monkeypatch: pytest.Monke
         run_job(cells)
     with pytest.raises(ValueError, match="too many values"):
         next(each_of(Failed(cells, "it died", None, 1.0, None)))
-    assert [record.reason for cell in cells for record in run_job((cell,))] == [None, "ValueError: no such norm"]
+    assert [record.reason for cell in cells for record in run_job((cell,))] == ["ValueError: no such norm", None]
 
 
 @pytest.mark.parametrize("group", [0, -1, 1001])

@@ -46,12 +46,14 @@ def jobs_of(cells: Sequence[Cell], group: int) -> list[Job]:
     jobs: list[list[Cell]] = []
     unfilled: dict[Hashable, list[Cell]] = {}
     for cell in cells:
-        shared = (cell.suite, cell.task, cell.task_hash, cell.pair) if cell.groupable and group > 1 else cell.key
-        job = unfilled.get(shared)
+        shared = (cell.suite, cell.task, cell.task_hash, cell.pair)
+        job = unfilled.get(shared) if cell.groupable else None
         if job is None or len(job) == group:
-            job = unfilled[shared] = []
+            job = []
             jobs.append(job)
         job.append(cell)
+        if cell.groupable:
+            unfilled[shared] = job
     return [tuple(job) for job in jobs]
 
 
