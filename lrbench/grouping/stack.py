@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -41,11 +42,6 @@ class Stack:
         grads = {name: tensor.grad for name, tensor in self.tensors.items()}
         return self._by_member({name: list(grad) for name, grad in grads.items() if grad is not None})
 
-    def clear_gradients(self) -> None:
-        """Forget the gradients of the last backward pass."""
-        for tensor in self.tensors.values():
-            tensor.grad = None
-
     def _by_member(self, slices: dict[str, list[Tensor]]) -> list[Parameters]:
         found: list[Parameters] = [{} for _ in self.owners["W_enc"]]
         for name, parts in slices.items():
@@ -71,16 +67,12 @@ class GroupAdam:
         self.stack, self.unit = stack, unit
         device = stack.tensors["W_enc"].device
         self.peaks = list(dict.fromkeys(rates))
-        groups = [
-            {
-                "params": [p for own, rate in zip(stack.members, rates, strict=True) if rate == peak for p in own.values()],
-                "lr": torch.tensor(peak, device=device),
-            }
-            for peak in self.peaks
-        ]  # fmt: skip
-        self.by_torch = torch.optim.Adam(
-            groups, lr=groups[0]["lr"], betas=BETAS, eps=EPSILON, fused=True, capturable=device.type == "cuda"
-        )  # type: ignore[arg-type]  # older stubs know no tensor as a learning rate
+        groups: list[dict[str, Any]] = []
+        for peak in self.peaks:
+            own = [p for p, rate in zip(stack.members, rates, strict=True) if rate == peak]
+            parameters = [tensor for p in own for tensor in p.values()]
+            groups.append({"params": parameters, "lr": torch.tensor(peak, device=device)})
+        self.by_torch = torch.optim.Adam(groups, betas=BETAS, eps=EPSILON, fused=True, capturable=device.type == "cuda")
 
     def set_share(self, share: float) -> None:
         """Let every member's learning rate be this share of its peak."""
@@ -88,11 +80,14 @@ class GroupAdam:
             group["lr"].fill_(peak * share)
 
     def step(self) -> None:
-        """Take a step against the gradients of the last backward pass."""
+        """Take a step against the gradients of the last backward pass, and clear them."""
         for p, gradients in zip(self.stack.members, self.stack.gradients(), strict=True):
             for name, tensor in p.items():
                 tensor.grad = gradients.get(name)
         self.by_torch.step()
+        self.by_torch.zero_grad()
+        for tensor in self.stack.tensors.values():
+            tensor.grad = None
         with torch.no_grad():
             for name in self.unit:
                 self.stack.tensors[name].copy_(F.normalize(self.stack.tensors[name], dim=2))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from lrbench.dictionary import Dictionary
+from lrbench.engine.adam import Adam
 from lrbench.grouping.encoder import MemberEncoder
 from lrbench.grouping.stack import GroupAdam, MemberMemory, Stack
 from lrbench.method import Method
@@ -132,16 +134,14 @@ class _Program:
 
     def step(self) -> None:
         """Take the step. Nothing here may wait for the device or depend on a number that is not in a tensor."""
-        self.stack.clear_gradients()
+        self.resampled.clear()  # and with it the last step's graph of gradients, which must be gone when this one is recorded
         weights, dead = self.stack.tensors, self.now - self.last_fired > DEAD_AFTER * self.steps
         z = torch.baddbmm(weights["b_enc"].unsqueeze(1), self.x, weights["W_enc"].transpose(1, 2))
         inputs, p = self.x.unbind(), self.stack.split()
-        encoders = [
-            MemberEncoder(own["W_enc"], own["b_enc"], x, own_z)
-            for own, x, own_z in zip(p, inputs, z.unbind(), strict=True)
-        ]
-        pre = [rule.select(*rest) for rule, *rest in zip(self.rules, encoders, inputs, p, strict=True)]
-        latents = [rule.activate(*rest) for rule, *rest in zip(self.rules, pre, p, strict=True)]
+        products, every = z.unbind(), range(len(p))
+        encoders = [MemberEncoder(p[i]["W_enc"], p[i]["b_enc"], inputs[i], products[i]) for i in every]
+        pre = [self.rules[i].select(encoders[i], inputs[i], p[i]) for i in every]
+        latents = [self.rules[i].activate(pre[i], p[i]) for i in every]
         codes = torch.stack([own.dense() for own in latents])
         reconstruction = torch.baddbmm(weights["b_dec"].unsqueeze(1), codes, weights["W_dec"]).unbind()
         loss = self.now.new_zeros(())
@@ -170,7 +170,8 @@ class _Program:
                 continue
             dead = step - self.last_fired[i] > DEAD_AFTER * self.steps
             state = replace(state, p=self.stack.members[i], dead=dead)
-            resample_dead(state, MemberMemory(self.optimiser, i), self.rngs[i], tied=self.pair != "transcoder")
+            memory = cast(Adam, MemberMemory(self.optimiser, i))  # all that is asked of it is to forget
+            resample_dead(state, memory, self.rngs[i], tied=self.pair != "transcoder")
             self.last_fired[i].masked_fill_(dead, step)
 
     @torch.no_grad()
