@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from lrbench.errors import REASON_LENGTH, TRACEBACK_LENGTH, one_line
 from lrbench.metric_table import HIGHEST, METRICS, range_faults
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 KINDS = ("sdl", "baseline", "reference")
 CURVES = {"threshold", "recovery_dec", "recovery_enc"}
 TEXT_LENGTH = 1000  # characters of any text but a reason and a traceback
 LIST_LENGTH = 1000  # items of a list, and entries of a table
+MOST_IN_GROUP = 1000  # cells that train in one program
 SEEDS = 2**32  # NumPy's generator takes no larger seed
 LARGEST_COST = 1e15  # seconds, samples per second or megabytes
 DEEPEST = 20  # levels of a certificate
@@ -48,6 +49,7 @@ class Provenance(_Frozen):
 
     ``engine`` is the path that training took (``LRBENCH_ENGINE``), ``isolation`` where the method's ``fit`` ran: ``"none"`` beside the world,
     ``"process"`` in one that never held it, ``"sandbox"`` in one that is walled in too. Both are empty in records of an older lrbench.
+    ``group`` is how many cells trained in one program with this one, itself included.
     """
 
     lrbench: str
@@ -59,10 +61,15 @@ class Provenance(_Frozen):
     device: str
     engine: str = ""
     isolation: str = ""
+    group: Annotated[int, Field(ge=1, le=MOST_IN_GROUP)] = 1
 
 
 class Timing(_Frozen):
-    """What a run cost: wall-clock seconds, resident memory in MB, and when it ended (ISO 8601, UTC)."""
+    """What a run cost: wall-clock seconds, resident memory in MB, and when it ended (ISO 8601, UTC).
+
+    Where several cells trained in one program (`Provenance.group`) the seconds of it are shared out evenly; the memory is that of the
+    process that held them all.
+    """
 
     seconds: float
     train_seconds: float | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrbench.engine.encoder import Encoder
-from lrbench.engine.latents import Active, Latents
+from lrbench.engine.latents import Active, Dense, Latents
 from lrbench.engine.mode import host_waits_for
 from lrbench.engine.ops import error, rows
 from lrbench.engine.rows import RowGradient, add_gradient
@@ -231,7 +231,7 @@ class AuxK(Term):
         for_pre = revived.decode_backward(step.p["W_dec"], vectors) * (pre.values > 0)
         pre.encode_backward(step.p["W_enc"], step.p["b_enc"], step.x[: len(residual)], for_pre)
 
-    def _nearest(self, step: Step) -> tuple[Active, Float[Tensor, "few d_out"]]:
+    def _nearest(self, step: Step) -> tuple[Active | Dense, Float[Tensor, "few d_out"]]:
         """Return the pre-activations of the dead latents that are nearest to firing, on the first samples, and the residual there."""
         k = max(1, step.target.shape[1] // 2)
         few = max(1, min(len(step.x), self.pairs // k))

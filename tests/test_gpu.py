@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 import lrbench
 from lrbench.engine.adam import Adam
 from lrbench.engine.encoder import Encoder
+from lrbench.grouping.training import WARM_UP, Member, fit_group
+from lrbench.running.runner import run
 from lrbench.sdl import SDL, start_parameters
 from lrbench.seeds import generator
 from lrbench.terms import Step, squared_error
@@ -80,3 +85,41 @@ def test_a_step_on_a_gpu_is_that_of_the_kernels_and_never_waits(name: str) -> No
     assert gradients["cpu"].keys() == gradients["cuda"].keys() >= {"W_enc", "W_dec", "b_enc", "b_dec"}
     for key, value in gradients["cpu"].items():
         torch.testing.assert_close(gradients["cuda"][key], value, rtol=1e-3, atol=1e-4 * float(value.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("relu_sae", "jumprelu_sae", "gated_sae", "topk_sae", "batchtopk_sae", "matryoshka_sae+anchored"),
+        ("topk_sae[lr=0.003]", "topk_sae+resample", "topk_sae[ratio=2]+anchored"),
+        ("transcoder", "transcoder+anchored"),
+        ("crosscoder", "crosscoder+resample"),
+    ],
+)
+def test_a_group_in_a_cuda_graph_trains_what_its_members_train_alone(names: tuple[str, ...]) -> None:
+    """In double precision, where no near tie is decided by rounding: as many steps as are recorded, and many that are replayed."""
+    members = []
+    for seed, name in enumerate(names):
+        method = lrbench.load_method(name)
+        assert isinstance(method, SDL)
+        view = lrbench.load_task("superposition/1.30x", "smoke", seed=seed % 2).view(method.pair, "cuda")
+        assert view.budget.n_samples // view.budget.batch_size > 10 * WARM_UP
+        sites, anchors = (tuple(site.double() for site in some) for some in (view.sites, view.anchor_sites))
+        members.append(Member(method, replace(view, sites=sites, anchor_sites=anchors), seed))
+    torch.set_default_dtype(torch.float64)
+    try:
+        together = fit_group(members)
+        alone = [member.method.fit(member.view, member.seed) for member in members]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.W_dec.device.type == "cuda"
+        torch.testing.assert_close(ours.weights, theirs.weights, rtol=0, atol=1e-7)
+
+
+def test_groups_run_on_a_gpu_and_no_program_fails(tmp_path: Path) -> None:
+    """A program that fails is no failed cell, for its cells run alone: the size of the group says that it did not."""
+    methods = ["topk_sae", "topk_sae+anchored", "gated_sae", "jumprelu_sae"]
+    summary = run("smoke", ["noise/0.3"], methods, seeds=1, out=tmp_path, workers=1, device="cuda", group=4)
+    found = [(record.status, record.provenance.device, record.provenance.group) for record in summary.records]
+    assert found == [("ok", "cuda", 4)] * 4

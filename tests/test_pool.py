@@ -141,6 +141,10 @@ def test_results_and_events_in_order() -> None:
     assert all(event.seconds >= 0 for event in events if isinstance(event, Finished))
 
 
+def test_a_job_of_many_parts_has_the_time_of_them_all() -> None:
+    assert result(outcome(("sleep", 0.8), timeout=0.4, parts=lambda job: 100)[0]) == "woke"
+
+
 def test_no_jobs_start_no_worker() -> None:
     run_jobs([], "backend_jobs:work", workers=3, on_event=lambda event: pytest.fail(str(event)))
     assert _workers() == []

@@ -45,6 +45,12 @@ def test_a_record_survives_json_exactly() -> None:
     assert [type(value) for value in again.hyperparameters.values()] == [int, float, bool, str, type(None), list]
 
 
+def test_a_record_from_before_groups_was_trained_alone() -> None:
+    assert make(schema_version=3).provenance.group == 1
+    with pytest.raises(ValidationError, match="group"):
+        Provenance(**vars(make().provenance) | {"group": 0})
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
     "place",

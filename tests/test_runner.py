@@ -13,7 +13,8 @@ from lrbench.errors import LrbenchError
 from lrbench.longrun.report import Progress
 from lrbench.record import Record
 from lrbench.running.cell import Cell, run_cell
-from lrbench.running.runner import Summary, plan, resolve_device, run
+from lrbench.running.device import resolve_device
+from lrbench.running.runner import Summary, plan, run
 from lrbench.store import Problem, Store
 
 TASKS = ["noise/0.3", "sparsity/0.05"]
@@ -67,6 +68,9 @@ class Journal:
 
     def recorded(self, record: Record) -> None:
         self.lines.append(f"{record.status} {record.id}")
+
+    def apart(self, cells: Sequence[Cell], reason: str) -> None:
+        self.lines.append(f"apart {len(cells)}: {reason}")
 
 
 def only_record(body: str, tmp_path: Path) -> Record:

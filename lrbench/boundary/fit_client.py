@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import math
 import os
-import secrets
 import select
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from lrbench.boundary import fit_process, kernel, messages, wire
+from lrbench.boundary import fit_process, kernel, wire
 from lrbench.boundary.blocks import Supply
-from lrbench.boundary.memory import held_mb
+from lrbench.boundary.exchange import Exchange
 from lrbench.boundary.messages import (
-    Answer,
     Kept,
     Request,
-    Started,
-    Wanted,
     largest_answer,
     pack_view,
     unpack_dictionary,
@@ -37,38 +30,16 @@ from lrbench.boundary.training import Fitted
 from lrbench.catalogue import address
 from lrbench.catalogue.methods import split
 from lrbench.dictionary import Dictionary
-from lrbench.errors import LrbenchError, NotApplicable, one_line, printable_lines
+from lrbench.errors import LrbenchError, one_line
 from lrbench.longrun.keeper import Keeping, largest_checkpoint
 from lrbench.method import Method
-from lrbench.record import TEXT_LENGTH, recordable
+from lrbench.record import TEXT_LENGTH
 from lrbench.view import TrainView
 
-POLL_SECONDS = 0.1
 SETTINGS_SECONDS = 60.0  # for a file to be imported and to say how its settings are spelled
-PEAK_SECONDS = 1.0  # between looks at the memory where it has no limit: a look costs tens of milliseconds
-GRACE_SECONDS = 2.0  # for a process that has answered, or closed its end, to be gone
 END_SECONDS = 30.0  # for a process that was killed to be gone
 MOST_DESCRIPTORS = 1 << 16
 LAUNCH = "import sys; sys.path[:] = {path!r}; from lrbench.boundary import fit_process; {call}"
-
-
-class _Process(Protocol):
-    """A process that does one request."""
-
-    connection: socket.socket
-
-    @property
-    def pid(self) -> int:
-        """Of a process that it and all that it starts descend from."""
-
-    def ended(self, seconds: float) -> int | None:
-        """Return its exit status once it has ended, after waiting for as long."""
-
-    def said(self) -> str:
-        """Return what it complained of before it could begin, once it has ended."""
-
-    def end(self) -> None:
-        """End it and all that it started."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +94,7 @@ class FitElsewhere(Method):
         kept = keeping and Kept(every=keeping.every, rows=keeping.rows, resumes=keeping.saved is not None)
         request, body = pack_view(given, kept=kept, **facts)
         process = _forked() if self.limits is None else Sandboxed(self.file, self.limits, _command, safe_path())
-        exchange = _Exchange(process, largest_answer(view), self.memory_gb, supply=Supply(given))
+        exchange = Exchange(process, largest_answer(view), self.memory_gb, supply=Supply(given))
         if keeping is not None:
             exchange.keep(keeping, largest_checkpoint(view))
         found = exchange.run(request, body)
@@ -157,7 +128,7 @@ def canonical_elsewhere(source: str, settings: str, sandbox: bool = False) -> li
     file = Path(split(source)[0])
     try:
         process = Sandboxed(file, Limits(), _command, safe_path()) if sandbox else _forked()
-        found = _Exchange(process, 0, seconds=SETTINGS_SECONDS).run(Request(source=source, settings=settings), b"")
+        found = Exchange(process, 0, seconds=SETTINGS_SECONDS).run(Request(source=source, settings=settings), b"")
     except wire.FitFailed as failed:
         raise LrbenchError(str(failed).removeprefix("LrbenchError: ")) from failed
     finally:
@@ -172,122 +143,6 @@ def _in_brackets(text: str) -> bool:
     """Whether a text is one pair of brackets or nothing, so that it cannot change the name that it is put behind."""
     found = address.brackets(f"x{text}")
     return not text or (text.isprintable() and len(text) <= TEXT_LENGTH and found is not None and found[0] == "x")
-
-
-class _Exchange:
-    """One request and what comes of it: one start at most, blocks where it asks for them, one answer, all for this request's own key.
-
-    Parameters
-    ----------
-    process
-        Who is asked; it has ended when `run` returns or raises.
-    limit
-        Bytes that may follow the answer.
-    memory_gb, seconds
-        What the process and all that it starts may hold, and how long they may take.
-    supply
-        What draws the samples of a view that streams.
-    """
-
-    def __init__(
-        self,
-        process: _Process,
-        limit: int,
-        memory_gb: float | None = None,
-        seconds: float | None = None,
-        supply: Supply | None = None,
-    ) -> None:
-        self.answer: Answer
-        self.body = bytearray()
-        self.started: Started | None = None
-        self.seconds = self.peak_mb = 0.0
-        self._process, self._memory_gb, self._limit, self._reader = process, memory_gb, limit, wire.Reader(limit)
-        self._keeping: Keeping | None = None
-        self._supply = supply or Supply()
-        self._key = secrets.token_hex(16)
-        self._look_seconds = POLL_SECONDS if memory_gb is not None else PEAK_SECONDS
-        self._next_look = time.monotonic() + self._look_seconds
-        self._seconds, self._last_moment = seconds, time.monotonic() + (seconds or math.inf)
-
-    def keep(self, keeping: Keeping, limit: int) -> None:
-        """Take checkpoints too, of at most so many bytes, and reports."""
-        self._keeping, self._reader = keeping, wire.Reader(max(limit, self._limit))
-
-    def run(self, request: Request, body: bytes) -> _Exchange:
-        """Ask, listen, end the process, and raise `NotApplicable` or `FitFailed` where that is the answer."""
-        try:
-            with contextlib.suppress(OSError):  # one that is gone before it has read all is found below
-                wire.send(self._process.connection, request.model_dump() | {"key": self._key}, body)
-                if self._keeping is not None and self._keeping.saved is not None:
-                    wire.send(self._process.connection, {}, self._keeping.saved)
-            self.answer = self._listen()
-            self._process.ended(GRACE_SECONDS)
-        except wire.Breach as breach:
-            raise wire.FitFailed(str(breach)) from breach
-        finally:
-            self._process.end()
-        if self.answer.status == "skipped":
-            raise NotApplicable(one_line(self.answer.reason or "it gives no reason"))
-        if self.answer.status == "failed":
-            trace = self.answer.traceback
-            raise wire.FitFailed(self.answer.reason or "it gives no reason", trace and printable_lines(trace))
-        return self
-
-    def _listen(self) -> Answer:
-        began = time.perf_counter()
-        for chunk in self._chunks():
-            for header, body in self._reader.feed(chunk):
-                message = messages.parsed(header)
-                if message.key != self._key:
-                    raise wire.Breach("it sent a message for another cell")
-                if isinstance(message, Answer):
-                    if len(body) > self._limit:
-                        raise wire.Breach(wire.too_much(len(body), self._limit))
-                    self.body, self.seconds = body, time.perf_counter() - began
-                    return message
-                if isinstance(message, Wanted):
-                    self._supply.draw(message.block)
-                    continue
-                if not isinstance(message, Started):
-                    if self._keeping is None or self.started is None:
-                        raise wire.Breach("it sent a message that nobody asked for")
-                    messages.deliver(message, body, self._keeping.sink)
-                    continue
-                if self.started is not None or body:
-                    raise wire.Breach("it sent more than one start")
-                if not all(map(recordable, message.hyperparameters.values())):
-                    raise wire.Breach("it sent hyper-parameters that no record can hold")
-                self.started, began = message, time.perf_counter()
-        status = self._process.ended(GRACE_SECONDS)
-        said = self._process.said() if self.started is None and status is not None else ""
-        raise wire.FitFailed(f"{kernel.how_it_ended(status)}{said and f': {said}'}")
-
-    def _chunks(self) -> Iterator[bytes]:
-        """Yield what comes over the connection until it is closed, or its process has ended and nothing is left to read."""
-        while True:
-            gone = self._process.ended(0.0) is not None
-            ready = self._supply.wait(self._process.connection, 0.0 if gone else POLL_SECONDS)
-            if not ready and gone:
-                return
-            self._watch_memory()
-            if time.monotonic() > self._last_moment:
-                raise wire.FitFailed(f"it did not answer within {self._seconds:g} s")
-            if ready:
-                try:
-                    chunk = self._process.connection.recv(wire.CHUNK)
-                except OSError:
-                    return
-                if not chunk:
-                    return
-                yield chunk
-
-    def _watch_memory(self) -> None:
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + self._look_seconds
-        self.peak_mb = max(self.peak_mb, held_mb(self._process.pid))
-        if self._memory_gb is not None and self.peak_mb > self._memory_gb * 1000:
-            raise wire.FitFailed(f"used more memory than the limit of {self._memory_gb:g} GB")
 
 
 def _command(call: str) -> list[str]:

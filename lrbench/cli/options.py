@@ -26,6 +26,12 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the records.")
 Workers = Annotated[
     int | None, typer.Option(metavar="N", callback=few_enough, help="Number of processes. Default: one per core.")
 ]
+Group = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="How many SDL dictionaries train in one program at most: for a GPU, see docs/performance.md."
+    ),
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds that one cell may take.")]
 Memory = Annotated[float | None, typer.Option(metavar="GB", help="GB that the process of one cell may hold.")]

@@ -14,7 +14,7 @@ import typer
 
 from lrbench.cli.app import EXIT_FAILED_CELLS, EXIT_OK, Interrupted, app
 from lrbench.cli.interrupt import end_at_once_until
-from lrbench.cli.options import Device, Memory, Out, Suite, Timeout, Workers
+from lrbench.cli.options import Device, Group, Memory, Out, Suite, Timeout, Workers
 from lrbench.errors import LrbenchError
 from lrbench.pages.terminal import as_text
 
@@ -57,6 +57,7 @@ def run_command(
     device: Device = "auto",
     timeout: Timeout = None,
     memory: Memory = None,
+    group: Group = 1,
     certify: Annotated[bool, typer.Option("--certify", help="Store the theory's certificate in every record.")] = False,
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Let every method fit inside a sandbox (bubblewrap).")
@@ -86,7 +87,7 @@ def run_command(
     ]
     if not cells:
         raise LrbenchError("these tasks ask for no method, so there is no cell to run: name one with --method")
-    limits = {"workers": workers, "device": device, "timeout": timeout, "memory_gb": memory}
+    limits = {"workers": workers, "device": device, "timeout": timeout, "memory_gb": memory, "group": group}
     summary = _with_progress(cells, out, **limits, checkpoint_every=checkpoint_every, log=log)
     print(_report(summary, out, time.monotonic() - began))
     raise typer.Exit(EXIT_FAILED_CELLS if summary.failed else EXIT_OK)
@@ -107,6 +108,7 @@ def study_command(
     device: Device = "auto",
     timeout: Timeout = None,
     memory: Memory = None,
+    group: Group = 1,
 ) -> None:
     """Run the cells of a study that have no record yet, then write its page from the records."""
     from lrbench.catalogue.studies import find_study, load_study
@@ -127,7 +129,9 @@ def study_command(
         raise LrbenchError(f"cannot write into {target.parent}: {error.strerror}; name another --page") from error
     failed, report = 0, ""
     if not from_records:
-        summary = _with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory)
+        summary = _with_progress(
+            cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory, group=group
+        )
         failed, report = summary.failed, _report(summary, out, time.monotonic() - began)
     try:  # the page is written before anything is printed, and a page that cannot be made hides no report
         records, origin = study_records(info, cells, out)

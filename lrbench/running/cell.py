@@ -77,6 +77,11 @@ class Cell:
         return cell_id(self.key)
 
     @property
+    def groupable(self) -> bool:
+        """Whether it may train in one program with others: an SDL method of the catalogue, beside a world of the catalogue."""
+        return self.kind == "sdl" and self.isolation == "none" and not self.foreign
+
+    @property
     def foreign(self) -> bool:
         """Whether code from outside the catalogue runs in its worker: a user's task or study. A user's method fits elsewhere."""
         return any(source.endswith(".py") for source in (self.task_source.partition("::")[0], self.study_source))
@@ -128,10 +133,20 @@ class Cell:
         return all(getattr(record, fact) == getattr(self, fact) for fact in facts)
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A cell that has trained, with others: its task, what came of the training, and its share of the seconds so far."""
+
+    task: Task
+    fitted: Fitted
+    seconds: float
+
+
 def prepare_worker() -> None:
     """Load what takes long once per worker, before any cell's clock runs."""
     import torch
 
+    import lrbench.grouping.training
     import lrbench.scoring.metrics
     import lrbench.sdl  # noqa: F401
 
@@ -151,14 +166,16 @@ def worker_setup(files: bool) -> str:
     return f"{__name__}:{prepare_worker_for_files.__name__ if files else prepare_worker.__name__}"
 
 
-def run_cell(cell: Cell) -> Record:
-    """Train and score one cell in this process. What goes wrong becomes a failed record."""
-    began, files = time.perf_counter(), None
+def run_cell(cell: Cell, ready: Ready | None = None) -> Record:
+    """Train one cell in this process, unless it is ``ready``, and score it. What goes wrong becomes a failed record."""
+    began, files = time.perf_counter() - (0.0 if ready is None else ready.seconds), None
     try:
-        if cell.keep is not None and cell.kind != "reference":  # a reference has to be given the task's own view
+        if (
+            cell.keep is not None and ready is None and cell.kind != "reference"
+        ):  # that one has to be given the task's own view
             files = TrainingFiles(cell.keep, cell.suite, cell.key, cell.identity, cell.threads)
             began -= files.spent
-        record = attempt(cell, began, files)
+        record = attempt(cell, began, ready, files)
     except NotApplicable as why:
         record = make_record(
             cell, time.perf_counter() - began, status="skipped", reason=one_line(str(why)) or "no reason"
@@ -171,17 +188,15 @@ def run_cell(cell: Cell) -> Record:
     return record
 
 
-def attempt(cell: Cell, began: float, files: TrainingFiles | None = None) -> Record:
-    """Train and score one cell whose clock started at ``began``; what the method raises goes through."""
+def attempt(cell: Cell, began: float, ready: Ready | None = None, files: TrainingFiles | None = None) -> Record:
+    """Train and score one cell whose clock started at ``began``, see `run_cell`; what the method raises goes through."""
     from lrbench.contract.faults import Asked, accepted
     from lrbench.scoring.metrics import evaluate
 
     reset_process(cell.seed)
-    task = _cached_task(cell.task_source, cell.suite, cell.seed, cell.salt)
-    if (task.hash, task.world_hash) != (cell.task_hash, cell.world_hash):
-        raise LrbenchError(f"the task {cell.task} has changed since the run was planned: run again")
+    task = task_of(cell) if ready is None else ready.task
     view = task.view(cell.pair, cell.provenance.device)
-    fitted = _fitted(cell, view, task.fit_seed, files)
+    fitted = _fitted(cell, view, task.fit_seed, files) if ready is None else ready.fitted
     reset_process(cell.seed)
     dictionary, n_samples = accepted(fitted.dictionary, Asked(view, cell.kind)), view.budget.n_samples
     del view  # at the paper's scale the training data are a good part of the memory
@@ -211,10 +226,23 @@ def attempt(cell: Cell, began: float, files: TrainingFiles | None = None) -> Rec
     )
 
 
-def _fitted(cell: Cell, view: TrainView, seed: int, files: TrainingFiles | None) -> Fitted:
-    """Let the method fit: beside the world, or on the other side of the boundary where it comes from outside or was sent there."""
+def task_of(cell: Cell) -> Task:
+    """Return the task of a cell, or raise `LrbenchError` when it is not the one that was planned any more."""
+    task = _cached_task(cell.task_source, cell.suite, cell.seed, cell.salt)
+    if (task.hash, task.world_hash) != (cell.task_hash, cell.world_hash):
+        raise LrbenchError(f"the task {cell.task} has changed since the run was planned: run again")
+    return task
+
+
+def check_source(cell: Cell) -> None:
+    """Raise `LrbenchError` when the method's code is not what was planned any more."""
     if source_hash(cell.source) != cell.source_hash:
         raise LrbenchError(f"{cell.method}, or code it rests on, has changed since the run was planned: run again")
+
+
+def _fitted(cell: Cell, view: TrainView, seed: int, files: TrainingFiles | None) -> Fitted:
+    """Let the method fit: beside the world, or on the other side of the boundary where it comes from outside or was sent there."""
+    check_source(cell)
     keeping, threads, spent = None, cell.threads, 0.0
     if files is not None:
         keeping, threads, spent = files.keeping(view.budget.n_samples), files.threads, files.spent

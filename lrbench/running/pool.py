@@ -91,6 +91,7 @@ def run_jobs(
     timeout: float | None = None,
     memory_gb: float | None = None,
     isolated: Isolated = lambda job: False,
+    parts: Callable[[Any], int] = lambda job: 1,
 ) -> None:
     """Run ``work(job)`` for every job, in order of the sequence, each in one of several worker processes.
 
@@ -108,11 +109,13 @@ def run_jobs(
     on_event
         Called in this process with `Started`, any number of `Told`, then `Finished` or `Failed` for every job. What it raises ends the run.
     timeout
-        Seconds for one job, from when its worker takes it up; what the worker says was spent on it before counts too.
+        Seconds for one part of a job, from when its worker takes it up; what the worker says was spent on it before counts too.
     memory_gb
         Resident memory of one worker process, in 10^9 bytes, sampled ten times a second.
     isolated
         Says of a job that no other may run in its process afterwards, whatever came of it.
+    parts
+        Says how many parts a job has: it may take so many times ``timeout``.
 
     However this function is left, no worker outlives it.
     """
@@ -125,7 +128,8 @@ def run_jobs(
                 pool[-1].give(queue.popleft(), isolated)
             wait([worker.connection for worker in pool], timeout=POLL_SECONDS)
             for worker in list(pool):
-                for event in worker.events(timeout, memory_gb):
+                longest = None if timeout is None else timeout * parts(worker.job)
+                for event in worker.events(longest, memory_gb):
                     on_event(event)
                 if worker.job is not _NO_JOB:
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 
+import lrbench.grouping.training
 import lrbench.running.cell
 import lrbench.scoring.metrics
 import lrbench.sdl  # noqa: F401

@@ -147,6 +147,13 @@ class RunProgress:
             self._say(f"FAILED {record.id}: {record.reason}")
         self._update()
 
+    def apart(self, cells: Sequence[Cell], reason: str) -> None:
+        """Say that cells which shared a program run again, alone."""
+        for cell in cells:
+            self._running.pop(cell.id, None)
+        self._say(f"one program for {len(cells)} cells failed, so they run alone ({cells[0].id} and others): {reason}")
+        self._update()
+
     def _update(self) -> None:
         names = [*self._running][:NAMES_SHOWN]
         more = len(self._running) - len(names)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
-from operator import attrgetter
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lrbench.boundary import kernel
 from lrbench.boundary.sandbox import require_sandbox
@@ -20,8 +18,10 @@ from lrbench.catalogue.source import MethodInfo
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
 from lrbench.longrun.report import Progress
-from lrbench.record import Provenance, Record, name_fault
+from lrbench.record import MOST_IN_GROUP, Provenance, Record, name_fault
 from lrbench.running.cell import Cell, make_record, worker_setup
+from lrbench.running.device import resolve_device
+from lrbench.running.grouped import Job, each_of, is_foreign, jobs_of
 from lrbench.running.pool import Event, Failed, Finished, Started, Told, run_jobs
 from lrbench.running.provenance import provenance_of
 from lrbench.running.training_files import Keep
@@ -30,7 +30,6 @@ from lrbench.store import Problem, Store
 from lrbench.task import get_suite
 
 MOST_SEEDS = 1000  # of a run; hyper-parameters are chosen on the seeds from there on
-DEVICES = ("auto", "cpu", "cuda")
 CHECKPOINT_SECONDS = 600.0
 PRELOAD = ("lrbench.running.preload",)
 
@@ -61,6 +60,9 @@ class Reporter(Protocol):
     def recorded(self, record: Record) -> None:
         """A cell ended and its record is on the disk."""
 
+    def apart(self, cells: Sequence[Cell], reason: str) -> None:
+        """Cells that were to train in one program could not: each runs alone at the end."""
+
 
 class Silent:
     """A reporter that says nothing."""
@@ -69,6 +71,7 @@ class Silent:
     def started(self, cell: Cell) -> None: ...  # noqa: D102
     def told(self, cell: Cell, what: Progress | str) -> None: ...  # noqa: D102
     def recorded(self, record: Record) -> None: ...  # noqa: D102
+    def apart(self, cells: Sequence[Cell], reason: str) -> None: ...  # noqa: D102
 
 
 def plan(
@@ -184,6 +187,7 @@ def run(
     salt: str | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     log: bool = False,
+    group: int = 1,
     reporter: Reporter | None = None,
 ) -> Summary:
     """Run all cells that the folder ``out`` has no record of; failures run again.
@@ -212,6 +216,9 @@ def run(
     log
         Write a log beside every record of kind ``"sdl"``: `lrbench.longrun.keeper.ROWS` rows of loss, L0, FVU and dead latents over
         the training; a record without one runs again.
+    group
+        How many cells of SDL methods of the catalogue, of one task and pairing, train in one program at most (`lrbench.grouping`); 1 for
+        none with another. Then ``timeout`` is per cell on average. Where such a program fails, its cells run again, alone.
 
     Raises
     ------
@@ -226,9 +233,9 @@ def run(
     (2, 0)
     """
     cells = [replace(cell, certify=certify) for cell in plan(suite, tasks, methods, seeds, device, salt, sandbox)]
-    limits = {"timeout": timeout, "memory_gb": memory_gb}
-    kept = {"checkpoint_every": checkpoint_every, "log": log}
-    return run_cells(cells, out, workers=workers, device=device, **limits, **kept, reporter=reporter)  # type: ignore[arg-type]
+    limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "memory_gb": memory_gb, "group": group}
+    kept: dict[str, Any] = {"checkpoint_every": checkpoint_every, "log": log}
+    return run_cells(cells, out, device=device, reporter=reporter, **limits, **kept)
 
 
 def run_cells(
@@ -241,28 +248,23 @@ def run_cells(
     memory_gb: float | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     log: bool = False,
+    group: int = 1,
     reporter: Reporter | None = None,
 ) -> Summary:
     """Run those of some cells that the folder ``out`` has no record of, see `run`."""
     workers = (os.cpu_count() or 1) if workers is None else workers
-    numbers = {"workers": workers, "timeout": timeout, "memory": memory_gb, "checkpoint-every": checkpoint_every}
-    for name, value in numbers.items():
-        if value is not None and not (isfinite(value) and value > 0):
-            raise LrbenchError(f"{name}={value:g}: expected a number above 0")
-    _check_device(device)
-    reporter = reporter or Silent()
-    store = Store(out)
+    _check_limits(group, log, workers=workers, timeout=timeout, memory=memory_gb, checkpoint_every=checkpoint_every)
+    place, reporter, store = {"device": resolve_device(device)}, reporter or Silent(), Store(out)
     stored, problems = store.read()
     records = {(record.suite, record.key): record for record in stored}
-    place = {"device": resolve_device(device)}
-    cells = [replace(cell, provenance=cell.provenance.model_copy(update=place)) for cell in cells]
     for record in stored if cells else ():
         check_salt(record, cells[0].salt, store)
     kept = Keep(os.path.abspath(store.folder), checkpoint_every, log)
-    cells = [replace(cell, keep=kept) for cell in cells]
+    cells = [replace(cell, keep=kept, provenance=cell.provenance.model_copy(update=place)) for cell in cells]
     todo = [cell for cell in cells if not _done(store, cell, records.get((cell.suite, cell.key)))]
     if todo:
-        threads = max(1, (os.cpu_count() or 1) // min(int(workers), len(todo)))  # several where cores are left over
+        side_by_side = min(int(workers), len(jobs_of(todo, group)))
+        threads = max(1, (os.cpu_count() or 1) // side_by_side)  # several where cores are left over
         todo = [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
     store.prepare()
     for cell in cells:
@@ -271,30 +273,42 @@ def run_cells(
             records[cell.suite, cell.key] = adopted(store, cell, known)
     reporter.planned(todo, len(cells) - len(todo), problems)
     fresh: list[Record] = []
+    alone: list[Cell] = []
 
     def on_event(event: Event) -> None:
         if isinstance(event, Started):
-            reporter.started(event.job)
+            for cell in event.job:
+                reporter.started(cell)
             return
         if isinstance(event, Told):
-            reporter.told(event.job, event.content)
+            reporter.told(event.job[0], event.content)
             return
-        record = keep(store, event)
-        records[record.suite, record.key] = record
-        fresh.append(record)
-        reporter.recorded(record)
+        if isinstance(event, Failed) and len(event.job) > 1:
+            alone.extend(event.job)
+            reporter.apart(event.job, event.reason)
+            return
+        for ended in each_of(event):
+            record = keep(store, ended)
+            records[record.suite, record.key] = record
+            fresh.append(record)
+            reporter.recorded(record)
 
-    run_jobs(
-        todo,
-        "lrbench.running.cell:run_cell",
-        setup=worker_setup(any(cell.isolation == "process" for cell in todo)),
-        preload=PRELOAD,
-        workers=workers,
-        on_event=on_event,
-        timeout=timeout,
-        memory_gb=memory_gb,
-        isolated=attrgetter("foreign"),
-    )
+    def run_all(jobs: Sequence[Job]) -> None:
+        run_jobs(
+            jobs,
+            "lrbench.running.grouped:run_job",
+            setup=worker_setup(any(cell.isolation == "process" for job in jobs for cell in job)),
+            preload=PRELOAD,
+            workers=workers,
+            on_event=on_event,
+            timeout=timeout,
+            memory_gb=memory_gb,
+            isolated=is_foreign,
+            parts=len,
+        )
+
+    run_all(jobs_of(todo, group))
+    run_all(jobs_of(alone, 1))
     count = [record.status for record in fresh].count
     return Summary(
         done=len(cells) - len(todo),
@@ -305,36 +319,21 @@ def run_cells(
     )
 
 
+def _check_limits(group: int, log: bool, **numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not (isfinite(value) and value > 0):
+            raise LrbenchError(f"{name.replace('_', '-')}={value:g}: expected a number above 0")
+    if not 1 <= group <= MOST_IN_GROUP:
+        raise LrbenchError(f"group={group}: expected 1 to {MOST_IN_GROUP}, 1 to train every cell alone")
+    if log and group > 1:
+        raise LrbenchError(f"log with group={group}: a training in a group writes no log; leave one of the two out")
+
+
 def _done(store: Store, cell: Cell, record: Record | None) -> bool:
     """Whether a cell has its record, and its log where one is asked for."""
     wants_log = cell.keep is not None and cell.keep.log and cell.kind == "sdl"
     has_log = store.log(cell.suite, cell.key).is_file() or (record is not None and record.status == "skipped")
     return cell.done_by(record) and (has_log or not wants_log)
-
-
-def resolve_device(device: str) -> str:
-    """The device that ``auto``, ``cpu`` or ``cuda`` stands for on this machine.
-
-    Raises
-    ------
-    LrbenchError
-        For another name, or for ``cuda`` where there is none.
-    """
-    _check_device(device)
-    if device == "cpu" or (device == "auto" and "torch" not in sys.modules and not _may_have_gpu()):
-        return "cpu"
-    import torch
-
-    present = torch.cuda.is_available()
-    if device == "cuda" and not present:
-        raise LrbenchError("no CUDA device on this machine: use --device cpu or --device auto")
-    return "cuda" if present else "cpu"
-
-
-def _may_have_gpu() -> bool:
-    """Whether it is worth asking torch, which takes seconds that a run with nothing to do can spare."""
-    drivers = ("nvidia[0-9]*", "kfd", "dxg")  # of Nvidia, of AMD, and of either under WSL
-    return sys.platform != "linux" or any(found for driver in drivers for found in Path("/dev").glob(driver))
 
 
 def check_salt(record: Record, salt: str, store: Store) -> None:
@@ -343,11 +342,6 @@ def check_salt(record: Record, salt: str, store: Store) -> None:
         theirs = f"salted worlds (hash {record.salt_hash})" if record.salt_hash else "public worlds"
         ours = f"salted ones (hash {salt_hash(salt)})" if salt else "public ones"
         raise LrbenchError(f"{store.folder} holds records of {theirs}, this run has {ours}: name another --out")
-
-
-def _check_device(device: str) -> None:
-    if device not in DEVICES:
-        raise LrbenchError(f"unknown device {device!r}: expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
 
 
 def adopted(store: Store, cell: Cell, record: Record) -> Record:
