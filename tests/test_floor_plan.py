@@ -50,7 +50,7 @@ ORDER = (
 LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
 # The same inside a room: a file imports from files named before it only.
 ROOMS = {
-    "scoring": ("assignment", "matching", "metrics"),
+    "scoring": ("auction", "assignment", "matching", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
     "engine": ("kernels", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
