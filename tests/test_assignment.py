@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import lrbench.scoring.matching
-from lrbench.scoring.assignment import PATIENCE, assign_large
 from lrbench.scoring import assignment
+from lrbench.scoring.assignment import PATIENCE, assign_large
 from lrbench.scoring.matching import match, mcc, similarity
 
 TIED = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
@@ -64,7 +64,7 @@ def directions(kind: str, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]
     return normalize(learned[kind], dim=1), true
 
 
-@pytest.mark.parametrize("kind", COLLAPSED + ["well", "badly", "not at all", "half dead", "in copies", "all the same"])
+@pytest.mark.parametrize("kind", [*COLLAPSED, "well", "badly", "not at all", "half dead", "in copies", "all the same"])
 @pytest.mark.parametrize("kept", [4, 64])
 @pytest.mark.parametrize("patience", [0, PATIENCE])
 def test_dictionaries_of_every_quality(kind: str, kept: int, patience: int) -> None:

@@ -52,7 +52,7 @@ LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
 ROOMS = {
     "scoring": ("auction", "assignment", "matching", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
-    "engine": ("kernels", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
+    "engine": ("kernels", "processor", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
     "contract": ("scaffold", "faults", "subject", "check"),
     "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "training", "sandbox", "fit_process", "fit_client"),
