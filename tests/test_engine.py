@@ -278,6 +278,21 @@ def test_without_numba_the_reference_path_trains() -> None:
     assert "numba" in done.stdout
 
 
+def test_an_encoder_that_has_seen_other_batches_selects_as_a_new_one() -> None:
+    """The product is formed in memory that is kept: nothing of an earlier, longer or shorter batch is left in it, or taken back."""
+    rng = generator(0, "kept")
+    w, b, among = torch.randn(200, 6, generator=rng), torch.randn(200, generator=rng), torch.arange(200) % 2 == 0
+    used, earlier = Encoder(w, b), []
+    for n_samples in (9, 30, 4):
+        x = torch.randn(n_samples, 6, generator=rng)
+        fresh = Encoder(w, b)
+        pairs = [(encoder.top(x, 5), encoder.batch_top(x, 5), encoder.top_of_last_batch(2, 3, among)) for encoder in (used, fresh)]  # fmt: skip
+        for again, new in zip(*pairs, strict=True):
+            assert torch.equal(again.dense(), new.dense())
+            earlier.append((again, new.dense()))
+    assert all(torch.equal(found.dense(), then) for found, then in earlier)
+
+
 def test_a_rule_that_takes_all_serves_a_later_selection_from_the_same_batch() -> None:
     rng = generator(0, "all")
     w, old, x = (torch.randn(12, 5, generator=rng) for _ in range(3))

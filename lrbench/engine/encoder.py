@@ -43,6 +43,7 @@ class Encoder:
         self.w, self.b = w, b
         self.density = 1.0
         self._last: tuple[Tensor, Tensor | None] | None = None  # the last batch, and its keys if they order as z does
+        self._kept: Tensor | None = None
 
     def all(self, x: Float[Tensor, "batch d_in"]) -> Dense:
         """Return every pre-activation."""
@@ -94,7 +95,10 @@ class Encoder:
         listed = _at_least(keys, want + _spare(k) * x.shape[0] if _short(keys) else want)
         if listed.indices.shape[0] > want:
             with torch.no_grad():
-                values = ops.preactivations(x, self.w, self.b, listed)
+                if _short(keys):
+                    values = ops.preactivations(x, self.w, self.b, listed)
+                else:  # the keys are the bits of pre-activations in full, and order as they do
+                    values = keys[listed.samples.long(), listed.indices.long()]
             keep = torch.zeros_like(values, dtype=torch.bool)
             keep[values.topk(want, sorted=False).indices] = True
             listed = listed.where(keep)
@@ -131,8 +135,14 @@ class Encoder:
         """Return integers that are positive where z + lift is, and order as it does there: its bits, or those of its bfloat16 form."""
         b = self.b if lift is None else self.b + lift
         if not shortlist_pays(x.shape[0], self.w):
-            return _bits(torch.addmm(b, x, self.w.T))
+            return _bits(torch.addmm(b, x, self.w.T, out=self._room(x)))
         return _bits(F.linear(x.bfloat16(), self._bfloat16.copy_(self.w), b.bfloat16()))
+
+    def _room(self, x: Tensor) -> Tensor:
+        """Return where the product is formed: kept, for the system hands out new memory page by page, and all zeroed."""
+        if self._kept is None or self._kept.shape[0] < x.shape[0]:
+            self._kept = x.new_empty(x.shape[0], self.w.shape[0])
+        return self._kept[: x.shape[0]]
 
     @cached_property
     def _bfloat16(self) -> Tensor:
