@@ -81,7 +81,8 @@ def _assign_crowded(scores: Float[Tensor, "row column"], kept: int) -> NDArray[A
         lists[kind] = np.argpartition(row - prices, n_columns - kept)[n_columns - kept :]
         if kept < n_columns:
             bounds[kind] = (row - prices)[lists[kind]].min()
-    return _solve(rows, kind_of, lists, bounds, prices, -1)[:n_rows]
+    column_of: NDArray[Any] = _solve(rows, kind_of, lists, bounds, prices, -1)
+    return column_of[:n_rows]
 
 
 @_compiled
