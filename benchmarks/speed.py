@@ -5,15 +5,14 @@
 A training step is timed inside our real training loop: the view that `fit` reads from stops the clock when the next batch is asked for,
 lets every peer take its step on the same batch, and starts the clock again. Steps are the first of a run of the paper's length, so no
 latent counts as dead yet, on either side. "times encoder" is our step over one encoder product (batch x d_in) @ (d_in x width) in
-bfloat16 where the processor has it. Peers keep their default settings; they come with ``pip install .[peers]``. ``quick`` is a table of its
-own, without peers: the suite quick here and at a commit (``quick_steps.py``).
+bfloat16 where the processor multiplies in it, else in float32; a line under the table says which. Peers keep their default settings; they
+come with ``pip install .[peers]``. ``quick`` is a table of its own, without peers: the suite quick here and at a commit (``quick_steps.py``).
 """
 
 from __future__ import annotations
 
-import json
 import resource
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -32,8 +31,10 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
+from speed_rows import Row, as_json, instructions, table
 from torch import Tensor
 
+from lrbench.engine import processor
 from lrbench.errors import LrbenchError
 from lrbench.structure import WorldSpec
 from lrbench.view import Budget, TrainView
@@ -46,29 +47,10 @@ WARM, TIMED = 3, 7  # steps that are run first (ours are compiled then), steps t
 SETTLED = 60  # steps after which a run that starts dense has become sparse, and all of ours is compiled
 SAMPLING = WorldSpec(16_384, (DIM,), rate=0.00248937, zipf=1.0, interference=1.0)  # a mean L0 of 34
 SAMPLED = 15
-MATCHED = 16_384
+MATCHED, CROWDED = 16_384, 4096
 LEVEL = 0.15  # two runs end at the same L0 when they differ by no more than this share
 QUICK = "quick"
-KEYS = ("work", "peer", "ours_s", "peer_s", "ratio", "times_encoder")
 Tick = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; ``None`` where there is nothing to say, ``note`` says why."""
-
-    work: str
-    peer: str
-    ours_s: float | None
-    peer_s: float | None = None
-    times_encoder: float | None = None
-    note: str = ""
-    comparable: bool = True
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times faster than the peer."""
-        return self.peer_s / self.ours_s if self.comparable and self.ours_s and self.peer_s else None
 
 
 @dataclass(frozen=True)
@@ -182,15 +164,9 @@ def view_of(pair: str, width: int, clock: Clock, steps: int = STEPS, batch_size:
 
 def encoder_product(d_in: int, width: int, batch_size: int = BATCH) -> Callable[[Tensor], object]:
     """Return the product that no training step can do without."""
-    native = "avx512_bf16" in (cpu := _processor()) or "amx_bf16" in cpu
-    dtype = torch.bfloat16 if native else torch.float32
+    dtype = torch.bfloat16 if processor.multiplies_bfloat16() else torch.float32
     rows, weights = torch.randn(batch_size, d_in).to(dtype), torch.randn(d_in, width).to(dtype)
     return lambda inputs: rows @ weights
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    return info.read_text() if info.exists() else ""
 
 
 def middle(times: list[float]) -> float:
@@ -291,6 +267,30 @@ def time_stream(work: str, tick: Tick, width: int = 16_000) -> list[Row]:
     return [Row(work, "lrbench, samples held", drawn[0], held[0], note=note)]
 
 
+def time_collapsed(work: str, tick: Tick) -> list[Row]:
+    """Time Hungarian scores of collapsed dictionaries, whose latents all want the same features."""
+    from lrbench.scoring.assignment import assign_large
+    from lrbench.scoring.matching import match, similarity
+
+    rng, times = torch.Generator().manual_seed(0), {}
+    true, noise = torch.randn(CROWDED, DIM, generator=rng), torch.randn(CROWDED, DIM, generator=rng)
+    learned = {
+        "one direction": true[:1] + 1e-3 * noise,
+        "copies of one": true[:1].expand_as(true),
+        "four directions": true[torch.randint(4, (CROWDED,), generator=rng)] + 1e-3 * noise,
+        "in a plane": noise[:, :2] @ true[:2],
+        "half dead": torch.cat([noise[: CROWDED // 2], 0 * true[CROWDED // 2 :]]),
+    }
+    assign_large(torch.rand(9, 9), kept=3, patience=0)  # compiles
+    for kind, rows in learned.items():
+        tick(kind)
+        began = perf_counter()
+        match(similarity(rows, true))
+        times[kind] = perf_counter() - began
+    note = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in times.items())
+    return [Row(work, "none", max(times.values()), note=f"the slowest of: {note}")]
+
+
 def match_once(n: int, trained: bool, threads: int) -> tuple[float, float]:
     """Return the seconds and the peak memory (GB) of this process for scoring n latents against n features."""
     from lrbench.scoring.assignment import assign_large
@@ -325,29 +325,8 @@ WORKS: dict[str, Callable[[Tick], list[Row]]] = {
     "sampling/16384": partial(time_sampling, "sampling/16384"),
     "stream/16384": partial(time_stream, "stream/16384"),
     "matching/16384": partial(time_matching, "matching/16384"),
+    "matching/collapsed/4096": partial(time_collapsed, "matching/collapsed/4096"),
 }
-
-
-def table(rows: list[Row]) -> str:
-    """Return the rows as a markdown table."""
-    lines = ["| work | peer | ours | peer's | ratio | times encoder | note |", "|---|---|---:|---:|---:|---:|---|"]
-    for row in rows:
-        times = [_seconds(row.ours_s), _seconds(row.peer_s)]
-        factors = ["–" if value is None else f"{value:.1f}" for value in (row.ratio, row.times_encoder)]
-        lines.append("| " + " | ".join([row.work, row.peer, *times, *factors, row.note]) + " |")
-    return "\n".join(lines)
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"
-
-
-def as_json(rows: list[Row], steps: Sequence[quick_steps.StepRow] = ()) -> str:
-    """Return the rows' numbers for programs."""
-    found = [{key: getattr(row, key) for key in KEYS} for row in rows] + [row.values() for row in steps]
-    return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -383,6 +362,7 @@ def main(
             progress.advance(bar)
     for text in ([table(rows)] if rows else []) + ([quick_steps.table(steps, against)] if steps else []):
         print(text)
+    print(f"\n{instructions()}")
     if json_file is not None:
         json_file.write_text(as_json(rows, steps), encoding="utf-8")
 

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,7 @@ from lrbench.structure import Groups, Hierarchy, WorldSpec
 PROJECTION_STEPS = 2000
 BEND_GAIN = 2.0  # the typical argument of tanh for a feature alone: well into its bend
 BEND_SAMPLES = 4096  # what the mean square of a bent world is taken over
+BUCKETS = 64  # per event, of a table that finds which one a random number hits: few buckets hold the end of one
 GRAM_ROWS = 4096  # rows of the Gram matrix that are held at a time
 
 
@@ -116,8 +118,8 @@ class World:
         return [max_interference(directions) for directions in self.directions]
 
     @cached_property
-    def _rates(self) -> Float[Tensor, " feature"]:
-        return torch.tensor(self.spec.rates, dtype=torch.float64)  # takes as long as a batch where features are many
+    def _events(self) -> Events:
+        return _independent_events(self.spec)  # takes as long as a batch where features are many
 
     def sample(self, n_samples: int, stream: str = "data", index: int = 0) -> SparseFeatures:
         """Return samples of x, the same for the same stream and index.
@@ -132,7 +134,7 @@ class World:
         if n_samples < 1:
             raise LrbenchError(f"n_samples={n_samples}: expected at least 1")
         rng = generator(self.seed, stream, index)
-        keys = _active_keys(self.spec, self._rates, n_samples, rng)
+        keys = _active_keys(self.spec, self._events, n_samples, rng)
         values = self.spec.magnitude_min + self.spec.magnitude_scale * _exponential(len(keys), rng)
         offsets = torch.searchsorted(keys, torch.arange(n_samples) * self.spec.n_features)
         return SparseFeatures(keys % self.spec.n_features, values, offsets)
@@ -262,36 +264,66 @@ def _exponential(n: int, rng: torch.Generator) -> Float[Tensor, " active"]:
     return torch.empty(n).exponential_(generator=rng)
 
 
-def _bernoulli_keys(rates: Float[Tensor, " feature"], n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
-    """Return sorted keys row * n + feature of independent Bernoulli(rates) events, in time proportional to their number.
+class Events:
+    """Independent events with given rates, made ready for many draws.
 
-    A Poisson process with intensity -log(1-p) per cell hits a cell at least once with probability exactly p, so hits are
-    thrown as a whole and double ones merged: no batch x n matrix.
+    A Poisson process with intensity -log(1-p) per cell hits a cell at least once with probability exactly p, so hits are thrown as a
+    whole and double ones merged: no matrix of rows and events.
+
+    Parameters
+    ----------
+    rates
+        The probability of every event.
     """
-    hazard = -torch.log1p(-rates.double())
-    cumulative = hazard.cumsum(0)
-    n_hits = int(torch.poisson(cumulative[-1:] * n_rows, generator=rng))
-    rows = torch.randint(n_rows, (n_hits,), generator=rng)
-    uniform = torch.rand(n_hits, dtype=torch.float64, generator=rng) * cumulative[-1]
-    order = np.argsort(uniform.numpy())  # sorted numbers are found several times as fast
-    features = np.empty(n_hits, dtype=np.int64)
-    features[order] = np.searchsorted(cumulative.numpy(), uniform.numpy()[order], side="right")
-    keys = np.sort(rows.numpy() * len(rates) + np.minimum(features, len(rates) - 1))
-    first = np.ones(n_hits, dtype=bool)
-    first[1:] = keys[1:] != keys[:-1]
-    return torch.from_numpy(keys[first])
+
+    def __init__(self, rates: Float[Tensor, " event"]) -> None:
+        self._n = len(rates)
+        self._cumulative = (-torch.log1p(-rates.double())).cumsum(0)
+        n_buckets = BUCKETS * self._n
+        self._per_hazard = n_buckets / float(self._cumulative[-1])
+        ends = np.bincount(self._bucket(self._cumulative.numpy()), minlength=n_buckets + 1)
+        self._within = ends > 0  # buckets in which an event ends: there a hit has to be compared with it
+        self._below = (ends.cumsum() - ends).astype(np.int32)  # events that end in an earlier bucket
+
+    def _bucket(self, hazards: NDArray[np.float64]) -> NDArray[np.int64]:
+        return (hazards * self._per_hazard).astype(np.int64)  # never falls when the hazard rises, however it rounds
+
+    def keys(self, n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
+        """Return sorted keys row * n + event of what occurs in each row, in time proportional to their number."""
+        n_hits = int(torch.poisson(self._cumulative[-1:] * n_rows, generator=rng))
+        rows = torch.randint(n_rows, (n_hits,), generator=rng)
+        uniform = torch.rand(n_hits, dtype=torch.float64, generator=rng) * self._cumulative[-1]
+        cells = rows.numpy() * self._n + np.minimum(self._hit(uniform.numpy()), self._n - 1)
+        narrow = np.int32 if n_rows * self._n < 2**31 else np.int64  # sorted in half the time
+        keys = np.sort(cells.astype(narrow))
+        first = np.ones(n_hits, dtype=bool)
+        first[1:] = keys[1:] != keys[:-1]
+        return torch.from_numpy(keys[first].astype(np.int64))
+
+    def _hit(self, hazards: NDArray[np.float64]) -> NDArray[np.int32]:
+        """Return how many events end at or below each hazard, as a binary search does."""
+        buckets = self._bucket(hazards)
+        events = self._below[buckets]
+        unsure = self._within[buckets].nonzero()[0]
+        events[unsure] = np.searchsorted(self._cumulative.numpy(), hazards[unsure], side="right")
+        return events
 
 
-def _active_keys(
-    spec: WorldSpec, rates: Float[Tensor, " feature"], n_rows: int, rng: torch.Generator
-) -> Int[Tensor, " active"]:
-    """Return the sorted keys row * n + feature of all that is active."""
+def _independent_events(spec: WorldSpec) -> Events:
+    """Return what is drawn first: groups, or features without a parent."""
     if isinstance(spec.structure, Groups):
-        return _group_keys(spec, spec.structure, n_rows, rng)
+        return Events(torch.full((-(-spec.n_features // spec.structure.size),), spec.rate / spec.structure.cohesion))
+    rates = torch.tensor(spec.rates, dtype=torch.float64)
+    return Events(torch.where(torch.tensor(spec.parents) < 0, rates, 0.0))
+
+
+def _active_keys(spec: WorldSpec, events: Events, n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
+    """Return the sorted keys row * n + feature of all that is active."""
+    level = events.keys(n_rows, rng)
+    if isinstance(spec.structure, Groups):
+        return _group_keys(spec, spec.structure, level, rng)
     if not isinstance(spec.structure, Hierarchy):
-        return _bernoulli_keys(rates, n_rows, rng)
-    parents = torch.tensor(spec.parents)
-    level = _bernoulli_keys(torch.where(parents < 0, rates, 0.0), n_rows, rng)
+        return level
     levels = [level]
     families = torch.full((spec.n_features, max(spec.structure.branching)), -1)
     for parent, children in spec.children.items():
@@ -319,9 +351,11 @@ def _child_keys(
     return (rows * n_features + children)[awake & exists]
 
 
-def _group_keys(spec: WorldSpec, law: Groups, n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
+def _group_keys(
+    spec: WorldSpec, law: Groups, events: Int[Tensor, " event"], rng: torch.Generator
+) -> Int[Tensor, " active"]:
+    """Return the sorted keys of the members that wake up in the active groups."""
     n_groups = -(-spec.n_features // law.size)
-    events = _bernoulli_keys(torch.full((n_groups,), spec.rate / law.cohesion), n_rows, rng)
     rows = torch.div(events, n_groups, rounding_mode="floor").unsqueeze(1)
     features = (events % n_groups).unsqueeze(1) * law.size + torch.arange(law.size)
     awake = torch.rand(features.shape, generator=rng) < law.cohesion

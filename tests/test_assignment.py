@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import lrbench.scoring.matching
-from lrbench.scoring.assignment import assign_large
+from lrbench.scoring import assignment
+from lrbench.scoring.assignment import PATIENCE, assign_large
 from lrbench.scoring.matching import match, mcc, similarity
 
 TIED = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
 FREE = st.floats(0, 1, width=32)
+COLLAPSED = ["nearly the same", "as good as the same", "few", "few and uneven", "in a plane", "all dead"]
 SCORES = st.tuples(st.integers(1, 8), st.integers(0, 4), st.sampled_from([TIED, FREE])).flatmap(
     lambda drawn: arrays(np.float32, (drawn[0], drawn[0] + drawn[1]), elements=drawn[2])
 )
@@ -33,15 +35,15 @@ def total(scores: Tensor, columns: Tensor) -> float:
     return float(scores.double()[torch.arange(len(scores)), columns].sum())
 
 
-@given(scores=SCORES, kept=st.integers(1, 12), strided=st.booleans())
-def test_small_ones_with_and_without_ties(scores: np.ndarray, kept: int, strided: bool) -> None:
+@given(scores=SCORES, kept=st.integers(1, 12), strided=st.booleans(), patience=st.sampled_from([0, 1, PATIENCE]))
+def test_small_ones_with_and_without_ties(scores: np.ndarray, kept: int, strided: bool, patience: int) -> None:
     given_scores = torch.from_numpy(scores).T.contiguous().T if strided else torch.from_numpy(scores)
-    found = assign_large(given_scores, kept)
+    found = assign_large(given_scores, kept, patience)
     assert total(given_scores, found) == pytest.approx(best_total(given_scores), abs=1e-9)
 
 
 def directions(kind: str, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return n learned and n true directions in 32 dimensions: learned well, badly, not at all, half dead, in copies."""
+    """Return n learned and n true directions in 32 dimensions: learned well, badly, not at all, or collapsed in some way."""
     true = torch.randn(n, 32, generator=rng)
     noise = torch.randn(n, 32, generator=rng)
     order = torch.randperm(n, generator=rng)
@@ -52,18 +54,42 @@ def directions(kind: str, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]
         "half dead": torch.cat([true[order[: n // 2]], torch.zeros(n - n // 2, 32)]),
         "in copies": true[torch.randint(n // 4, (n,), generator=rng)],
         "all the same": true[:1].repeat(n, 1),
+        "nearly the same": true[:1] + 1e-3 * noise,
+        "as good as the same": true[:1] + 1e-7 * noise,
+        "few": true[torch.randint(4, (n,), generator=rng)] + 1e-4 * noise,
+        "few and uneven": true[torch.multinomial(torch.tensor([0.9, 0.06, 0.04]), n, True, generator=rng)],
+        "in a plane": noise[:, :2] @ true[:2],
+        "all dead": 0 * noise,
     }
     return normalize(learned[kind], dim=1), true
 
 
-@pytest.mark.parametrize("kind", ["well", "badly", "not at all", "half dead", "in copies", "all the same"])
+@pytest.mark.parametrize("kind", [*COLLAPSED, "well", "badly", "not at all", "half dead", "in copies", "all the same"])
 @pytest.mark.parametrize("kept", [4, 64])
-def test_dictionaries_of_every_quality(kind: str, kept: int) -> None:
+@pytest.mark.parametrize("patience", [0, PATIENCE])
+def test_dictionaries_of_every_quality(kind: str, kept: int, patience: int) -> None:
     learned, true = directions(kind, 300, torch.Generator().manual_seed(kept))
     for scores in (similarity(learned, true), similarity(learned[:200], true), similarity(learned, true[:120]).T):
         before = scores.clone()
-        assert total(scores, assign_large(scores, kept)) == pytest.approx(best_total(scores), abs=1e-9)
+        assert total(scores, assign_large(scores, kept, patience)) == pytest.approx(best_total(scores), abs=1e-9)
         assert torch.equal(scores, before)
+
+
+@pytest.mark.parametrize("kind", ["well", "badly", "nearly the same", "few"])
+def test_with_and_without_an_auction_the_assignment_is_the_same(kind: str) -> None:
+    learned, true = directions(kind, 200, torch.Generator().manual_seed(0))
+    scores = similarity(learned, true).double()  # no ties: the optimum is unique
+    assert torch.equal(assign_large(scores, patience=0), assign_large(scores, patience=10**6))
+
+
+def test_an_auction_is_held_for_a_collapsed_dictionary_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    crowded = assignment._assign_crowded
+    monkeypatch.setattr(assignment, "_assign_crowded", lambda scores, kept: held.append(1) or crowded(scores, kept))
+    for kind, times in (("well", 0), ("not at all", 0), ("nearly the same", 1)):
+        held.clear()
+        assign_large(similarity(*directions(kind, 600, torch.Generator().manual_seed(0))), 16)
+        assert len(held) == times
 
 
 @pytest.mark.parametrize(("n_latents", "n_features"), [(300, 300), (300, 120), (120, 300)])

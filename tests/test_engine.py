@@ -1,4 +1,4 @@
-"""The fast path changes speed and nothing else: kernels against the reference, the short-list, the optimiser, whole runs."""
+"""The fast path changes speed and nothing else: kernels against the reference, the optimiser, whole runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import lrbench
 from lrbench.engine import encoder as encoders
-from lrbench.engine import kernels, mode, ops, reference
+from lrbench.engine import kernels, ops, reference
 from lrbench.engine.adam import REST, Adam
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Active, Dense
@@ -148,89 +148,6 @@ def test_an_error_in_another_thread_is_raised() -> None:
     torch.set_num_threads(2)
     with pytest.raises(ValueError, match="in a share"):
         kernels.run_in_threads(broken, 1000)
-
-
-def wide(rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, encoder and bias of which the product is worth a short-list."""
-    w = F.normalize(torch.randn(4096, 256, generator=rng), dim=1)
-    return torch.randn(512, 256, generator=rng), w, 0.1 * torch.randn(4096, generator=rng)
-
-
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short-list in bfloat16 also where the processor is slow at it."""
-    monkeypatch.setattr(torch.cpu, mode.BFLOAT16_QUESTIONS[0], lambda: True)
-
-
-@pytest.mark.parametrize("k", [8, 32])
-def test_the_short_list_misses_hardly_any_winner_and_rounds_no_value(short: None, k: int) -> None:
-    x, w, b = wide(generator(k, "wide"))
-    assert mode.shortlist_pays(len(x), w)
-    encoder = Encoder(w, b)
-    z = torch.addmm(b, x, w.T)
-    for found, exact in (
-        (encoder.top(x, k), reference.topk(z, k)),
-        (encoder.batch_top(x, k), reference.batch_topk(z, k)),
-    ):
-        listed = torch.zeros_like(z, dtype=torch.bool)
-        listed[found.chosen.samples.long(), found.chosen.indices.long()] = True
-        missed = ~listed[exact.samples.long(), exact.indices.long()]
-        assert int(missed.sum()) <= 2  # of 4,096 or 16,384: a tie in float32 may fall either way
-        torch.testing.assert_close(found.values, z[listed], rtol=1e-5, atol=1e-5)
-
-
-def test_the_short_list_above_a_floor_misses_nothing(short: None) -> None:
-    x, w, b = wide(generator(0, "wide"))
-    floor = 1.0 + torch.rand(4096, generator=generator(1, "floor"))
-    encoder = Encoder(w, b)
-    encoder.density = 0.0
-    found = encoder.above(x, floor)
-    assert isinstance(found, Active)
-    listed = torch.zeros(512, 4096, dtype=torch.bool)
-    listed[found.chosen.samples.long(), found.chosen.indices.long()] = True
-    above = torch.addmm(b, x, w.T) > floor
-    assert not (above & ~listed).any()
-    assert above.sum() <= listed.sum() < 1.4 * above.sum()
-
-
-def test_nor_where_every_product_is_rounded_the_wrong_way(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Factors just beside the middle of two bfloat16 numbers: a latent of score 0.02 comes out far below 0."""
-    monkeypatch.setattr(mode, "WORTH_ROUNDING", 0)
-    low, high = 1 + 2**-8 - 2**-12, 1 + 2**-8 + 2**-12
-    x = torch.tensor([[low] * 128 + [high] * 128 + [1.0]])
-    encoder = Encoder(torch.tensor([[low] * 128 + [-high] * 128 + [0.15]]), torch.zeros(1))
-    encoder.density = 0.0
-    assert mode.shortlist_pays(1, encoder.w)
-    assert 0 < float(encoder.all(x).values) < 0.03
-    assert F.linear(x.bfloat16(), encoder.w.bfloat16()).item() < -0.5
-    assert encoder.above(x, 0.0).values.shape == (1,)
-
-
-def test_exact_never_rounds(short: None) -> None:
-    x, w, _ = wide(generator(0, "wide"))
-    with use("exact"):
-        assert mode.kernels_take(w)
-        assert not mode.shortlist_pays(len(x), w)
-    with use("reference"):
-        assert not mode.kernels_take(w)
-    assert not mode.shortlist_pays(2, w)
-
-
-def test_a_torch_that_no_longer_answers_gets_no_short_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, w, b = wide(generator(0, "wide"))
-    for name in mode.BFLOAT16_QUESTIONS:
-        monkeypatch.delattr(torch.cpu, name)
-    assert not mode.shortlist_pays(len(x), w)
-    found = Encoder(w, b).top(x, 8).dense()
-    with use("exact"):
-        assert torch.equal(found, Encoder(w, b).top(x, 8).dense())
-    monkeypatch.setattr(torch.cpu, mode.BFLOAT16_QUESTIONS[1], lambda: True, raising=False)  # one of them is enough
-    assert mode.shortlist_pays(len(x), w)
-
-
-def test_torch_is_asked_what_it_answers() -> None:
-    """A torch without these questions would switch the short-list off in silence: then look for its public ones."""
-    assert all(hasattr(torch.cpu, name) for name in mode.BFLOAT16_QUESTIONS)
 
 
 def test_the_form_follows_the_density_both_ways_without_a_jump() -> None:
@@ -376,6 +293,21 @@ def test_without_numba_the_reference_path_trains() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("reference True ")
     assert "numba" in done.stdout
+
+
+def test_an_encoder_that_has_seen_other_batches_selects_as_a_new_one() -> None:
+    """The product is formed in memory that is kept: nothing of an earlier, longer or shorter batch is left in it, or taken back."""
+    rng = generator(0, "kept")
+    w, b, among = torch.randn(200, 6, generator=rng), torch.randn(200, generator=rng), torch.arange(200) % 2 == 0
+    used, earlier = Encoder(w, b), []
+    for n_samples in (9, 30, 4):
+        x = torch.randn(n_samples, 6, generator=rng)
+        fresh = Encoder(w, b)
+        pairs = [(encoder.top(x, 5), encoder.batch_top(x, 5), encoder.top_of_last_batch(2, 3, among)) for encoder in (used, fresh)]  # fmt: skip
+        for again, new in zip(*pairs, strict=True):
+            assert torch.equal(again.dense(), new.dense())
+            earlier.append((again, new.dense()))
+    assert all(torch.equal(found.dense(), then) for found, then in earlier)
 
 
 def test_a_rule_that_takes_all_serves_a_later_selection_from_the_same_batch() -> None:

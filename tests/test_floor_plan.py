@@ -52,9 +52,9 @@ LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
 # The same inside a room: a file imports from files named before it only.
 ROOMS = {
     "streaming": ("stream",),
-    "scoring": ("assignment", "matching", "metrics"),
+    "scoring": ("auction", "assignment", "matching", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
-    "engine": ("arrays", "kernels", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
+    "engine": ("arrays", "kernels", "processor", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "longrun": ("report", "state", "keeper"),
     "grouping": ("encoder", "stack", "training"),
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),

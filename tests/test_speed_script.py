@@ -114,10 +114,27 @@ def test_a_step_on_a_stream_is_set_against_one_on_samples_held(
     assert row.note.startswith("drawing adds ")
 
 
+def test_collapsed_dictionaries_are_matched(speed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "CROWDED", 40)
+    (row,) = speed.time_collapsed("matching/collapsed/40", say_nothing)
+    assert row.ours_s > 0
+    assert row.note.count(" s") >= 5
+
+
+@pytest.mark.parametrize(("native", "kind"), [(True, "bfloat16"), (False, "float32")])
+def test_the_line_under_the_table_names_the_instructions(
+    speed: ModuleType, native: bool, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed.processor, "multiplies_bfloat16", lambda: native)
+    monkeypatch.setattr(speed.processor, "instructions", lambda: "AVX2")
+    assert speed.instructions() == f"Instructions: AVX2; an encoder product is one in {kind}."
+
+
 def test_the_works_are_those_that_are_promised(speed: ModuleType) -> None:
     assert set(speed.WORKS) >= {
         "topk/16000", "batchtopk/16000", "matryoshka/16000", "topk/4096", "relu-run", "jumprelu-run", "sampling/16384",
         "transcoder/16000", "crosscoder/16000", "stream/16384", "matching/16384",
+        "matching/collapsed/4096",
     }  # fmt: skip
     assert speed.SAMPLING.mean_l0 == pytest.approx(34, abs=0.01)
 

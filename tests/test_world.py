@@ -6,13 +6,14 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrbench.errors import LrbenchError
 from lrbench.structure import Groups, Hierarchy, WorldSpec
-from lrbench.world import World, max_interference
+from lrbench.world import Events, World, max_interference
 
 N_SAMPLES = 60_000
 LAWS = ("independent", "zipf", "groups", "exclusive", "overlapping", "deep", "deep overlapping")
@@ -62,6 +63,18 @@ def test_an_interference_out_of_reach_says_how_far_it_came() -> None:
         World(WorldSpec(24, (4,), interference=0.01))
     reached = float(str(caught.value).split("came down to ")[1].split(";")[0])
     assert 0.3 < reached < 1.0  # 24 directions in 4 dimensions cannot come much closer to orthogonal
+
+
+@pytest.mark.parametrize("zipf", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("n_features", [1, 2, 300])
+def test_a_hit_is_found_where_a_binary_search_finds_it(n_features: int, zipf: float) -> None:
+    rates = torch.tensor(WorldSpec(n_features, (2,), rate=0.01, zipf=zipf).rates, dtype=torch.float64)
+    rates[1:-1:5] = 0.0  # as children have it, which are not drawn here
+    ends = (-torch.log1p(-rates)).cumsum(0).numpy()
+    random = np.random.default_rng(0).uniform(0, ends[-1], 5000)
+    hazards = np.concatenate([[0.0], ends, np.nextafter(ends, 0), np.nextafter(ends[:-1], 1), random])
+    found = Events(rates)._hit(hazards)
+    assert found.tolist() == np.searchsorted(ends, hazards, side="right").tolist()
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -45,6 +45,7 @@ class Encoder:
         self._now = w.detach(), b.detach()
         self.density = 1.0
         self._last: tuple[Tensor, Tensor | None] | None = None  # the last batch, and its keys if they order as z does
+        self._kept: Tensor | None = None
 
     def all(self, x: Float[Tensor, "batch d_in"]) -> Dense:
         """Return every pre-activation."""
@@ -148,8 +149,14 @@ class Encoder:
         w, b = self._now
         b = b if lift is None else b + lift
         if not shortlist_pays(x.shape[0], w):
-            return _bits(torch.addmm(b, x, w.T))
+            return _bits(torch.addmm(b, x, w.T, out=self._room(x)))
         return _bits(F.linear(x.bfloat16(), self._bfloat16.copy_(w), b.bfloat16()))
+
+    def _room(self, x: Tensor) -> Tensor:
+        """Return where the product is formed: kept, for the system hands out new memory page by page, and all zeroed."""
+        if self._kept is None or self._kept.shape[0] < x.shape[0]:
+            self._kept = x.new_empty(x.shape[0], self.w.shape[0])
+        return self._kept[: x.shape[0]]
 
     @cached_property
     def _bfloat16(self) -> Tensor:

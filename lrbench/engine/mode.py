@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from lrbench.engine import processor
 from lrbench.errors import LrbenchError
 
 try:
@@ -22,7 +23,6 @@ except ImportError as error:  # numba has no wheel for every platform; the refer
 
 KERNEL_TYPES = (torch.float32, torch.float64, torch.int32)
 MODES = ("auto", "exact", "reference")
-BFLOAT16_QUESTIONS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 WORTH_ROUNDING = 2**28  # multiplications of an encoder product above which a short-list in bfloat16 pays
 
 _asked: ContextVar[str] = ContextVar("lrbench_engine", default=os.environ.get("LRBENCH_ENGINE") or "auto")
@@ -63,13 +63,7 @@ def kernels_take(tensor: Tensor) -> bool:
 def shortlist_pays(n_samples: int, w: Tensor) -> bool:
     """Whether a short-list of the product of ``n_samples`` inputs with ``w`` in bfloat16 pays: it is large, and this CPU multiplies in it."""
     large = n_samples * w.numel() >= WORTH_ROUNDING
-    return mode() == "auto" and large and w.dtype == torch.float32 and _cpu_multiplies_bfloat16()
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    """Whether torch says so. Its questions are private: from a torch without them there is no short-list, which costs time only."""
-    questions = (getattr(torch.cpu, name, None) for name in BFLOAT16_QUESTIONS)
-    return any(ask() for ask in questions if ask is not None)
+    return mode() == "auto" and large and w.dtype == torch.float32 and processor.multiplies_bfloat16()
 
 
 def host_waits_for(tensor: Tensor) -> bool:

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from lrbench.errors import LrbenchError
 
-SMALL = 2048  # members of the smaller side up to which SciPy's dense solver serves: a second at most, and nothing to compile
+SMALL = (
+    1024  # members of the smaller side up to which SciPy's dense solver serves: a second or two, and nothing to compile
+)
 ORDINARY = (1e-9, 1e15)  # largest entry of a row that float32 can normalise as it is
 
 
