@@ -33,7 +33,8 @@ def topk_codes(
     counts = torch.cat([p.chosen.offsets.diff() for p in parts])
     ends = F.pad(counts.cumsum(0, dtype=parts[0].chosen.offsets.dtype), (1, 0))
     keep = values > 0
-    return Active(Selection(indices, ends, w_enc.shape[0]).where(keep), values[keep])
+    chosen, places = Selection(indices, ends, w_enc.shape[0]).where(keep)
+    return Active(chosen, values[places])
 
 
 def reconstruction_error(

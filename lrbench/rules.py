@@ -72,7 +72,7 @@ class Rule:
 
     def activate(self, pre: Latents, p: Parameters) -> Latents:
         """Return the latents of a training batch from what `select` returned."""
-        return pre.with_values(pre.values.relu())
+        return pre.relu()
 
     def backward(self, pre: Latents, p: Parameters, gradient: Tensor) -> Tensor:
         """Return what flows back through `activate`, in closed form; a rule that overrides `activate` alone goes through autograd.
@@ -84,7 +84,7 @@ class Rule:
         gradient
             The gradient of the latents' values. That of the pre-activations' values is returned, in the same shape.
         """
-        return gradient * (pre.values > 0)
+        return pre.where_positive(gradient)
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Return encoder rows, encoder bias and σ of the finished dictionary.

@@ -179,17 +179,17 @@ class GateLoss(Term):
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
-        gate = step.pre.with_values(step.pre.values.relu())
+        gate = step.pre.relu()
         through_gate = gate.decode(step.p["W_dec"].detach(), step.p["b_dec"].detach())
         return self.weight * gate.l1() + squared_error(step.target, through_gate)
 
     def backward(self, step: Step, gradient: Gradient) -> None:
         """Add the gradient in the pre-activations; the decoder is frozen here."""
         w_dec = step.p["W_dec"].detach()
-        gate = step.pre.with_values(step.pre.values.relu())
+        gate = step.pre.relu()
         vectors = squared_error_backward(step.target, gate.decode(w_dec, step.p["b_dec"]))
         for_gate = gate.project(w_dec, vectors) + self.weight / gate.n_samples
-        gradient.pre = plus(gradient.pre, for_gate * (step.pre.values > 0))
+        gradient.pre = plus(gradient.pre, step.pre.where_positive(for_gate))
 
 
 @dataclass(frozen=True)
@@ -215,28 +215,28 @@ class AuxK(Term):
         """Return the mean over the first samples of the batch; 0 while no latent is dead."""
         if not host_waits_for(step.dead) and not step.dead.any():
             return step.target.new_zeros(())
-        pre, residual = self._nearest(step)
-        revived = pre.with_values(pre.values.relu()).decode(step.p["W_dec"])
-        return self.weight * squared_error(residual, revived) * step.dead.any()
+        pre, few = self._nearest(step)
+        residual = (step.target - step.reconstruction)[:few].detach()
+        return self.weight * squared_error(residual, pre.relu().decode(step.p["W_dec"])) * step.dead.any()
 
     def backward(self, step: Step, gradient: Gradient) -> None:
         """Give the rows of dead latents their gradient; the residual is a constant."""
         if not host_waits_for(step.dead) and not step.dead.any():
             return
-        pre, residual = self._nearest(step)
-        revived = pre.with_values(pre.values.relu())
-        vectors = squared_error_backward(residual, revived.decode(step.p["W_dec"]), self.weight)
+        pre, few = self._nearest(step)
+        revived = pre.relu()
+        whole = revived.decode(step.p["W_dec"], step.reconstruction[:few])
+        vectors = squared_error_backward(step.target[:few], whole, self.weight)
         if host_waits_for(step.dead):
             vectors *= step.dead.any()
-        for_pre = revived.decode_backward(step.p["W_dec"], vectors) * (pre.values > 0)
-        pre.encode_backward(step.p["W_enc"], step.p["b_enc"], step.x[: len(residual)], for_pre)
+        for_pre = pre.where_positive(revived.decode_backward(step.p["W_dec"], vectors))
+        pre.encode_backward(step.p["W_enc"], step.p["b_enc"], step.x[:few], for_pre)
 
-    def _nearest(self, step: Step) -> tuple[Active | Dense, Float[Tensor, "few d_out"]]:
-        """Return the pre-activations of the dead latents that are nearest to firing, on the first samples, and the residual there."""
+    def _nearest(self, step: Step) -> tuple[Active | Dense, int]:
+        """Return the pre-activations of the dead latents that are nearest to firing, on the first samples, and the number of these."""
         k = max(1, step.target.shape[1] // 2)
-        few = max(1, min(len(step.x), self.pairs // k))
-        residual = error(step.reconstruction[:few].detach(), step.target[:few], 1.0)
-        return step.encoder.top_of_last_batch(few, k, among=step.dead), residual
+        few = max(1, min(step.x.shape[0], self.pairs // k))
+        return step.encoder.top_of_last_batch(few, k, among=step.dead), few
 
 
 @dataclass(frozen=True)

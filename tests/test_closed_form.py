@@ -147,7 +147,8 @@ def test_a_term_in_a_users_file_trains_with_the_right_gradient(
 
     assert overlap(pulled) < 0.3 * overlap(plain)
     silent = replace(method, terms=method.terms[:1])
-    assert torch.equal(silent.fit(view).W_dec[:4], plain)  # with a weight of 0 only the way to the gradient differs
+    # With a weight of 0 only the way to the gradient differs.
+    torch.testing.assert_close(silent.fit(view).W_dec[:4], plain, rtol=1e-3, atol=1e-3)
 
 
 def test_both_ways_train_the_same_dictionary(load_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,9 @@ def test_samples_without_a_winner_decode_to_the_bias(path: str) -> None:
 def test_a_selection_knows_its_samples_and_can_be_thinned() -> None:
     chosen = Selection(torch.tensor([3, 1, 2, 0], dtype=torch.int32), torch.tensor([0, 2, 2, 4], dtype=torch.int32), 5)
     assert chosen.samples.tolist() == [0, 0, 2, 2]
-    thinned = chosen.where(chosen.indices < 3)
+    thinned, places = chosen.where(chosen.indices < 3)
+    assert places.tolist() == [1, 2, 3]
+    assert thinned.samples.tolist() == [0, 2, 2]
     assert (thinned.indices.tolist(), thinned.offsets.tolist(), thinned.n_samples) == ([1, 2, 0], [0, 1, 1, 3], 3)
     matrix = Active(chosen, torch.tensor([1.0, 2.0, 3.0, 4.0])).dense()
     assert matrix.tolist() == [[0, 2, 0, 1, 0], [0, 0, 0, 0, 0], [4, 0, 3, 0, 0]]

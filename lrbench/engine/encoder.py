@@ -139,10 +139,10 @@ class Encoder:
         return lift
 
     def _active(self, x: Tensor, chosen: Selection, known: Tensor | None = None) -> Active:
-        """Return the pre-activations that were chosen; they may be ``known``, as numbers or as their bits."""
+        """Return the pre-activations that were chosen; they may be ``known``, positive ones, as numbers or as their bits."""
         if known is not None:
             known = known.view(self.w.dtype)
-        return Active(chosen, ops.preactivations(x, self.w, self.b, chosen, known))
+        return Active(chosen, ops.preactivations(x, self.w, self.b, chosen, known), positive=known is not None)
 
     def _keys(self, x: Tensor, lift: Tensor | None = None) -> Tensor:
         """Return integers that are positive where z + lift is, and order as it does there: its bits, or those of its bfloat16 form."""

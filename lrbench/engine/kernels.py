@@ -67,10 +67,10 @@ def samples(first, last, offsets, out):
 
 @_kernel
 def decode(first, last, indices, values, offsets, w, b, out):
-    """Set the row of out of every sample to b + Σ_j values[j]·w[indices[j]]."""
+    """Set the row of out of every sample to Σ_j values[j]·w[indices[j]] and its row of b, which may have one for all."""
     total = np.empty(w.shape[1], w.dtype)
     for s in range(first, last):
-        total[:] = b
+        total[:] = b[min(s, len(b) - 1)]
         for j in range(offsets[s], offsets[s + 1]):
             value, row = values[j], indices[j]
             if value != 0:

@@ -22,6 +22,8 @@ from lrbench.engine.mode import host_waits_for, kernels, kernels_take
 from lrbench.engine.rows import RowGradient, add_gradient
 from lrbench.engine.selection import Selection
 
+Added = Float[Tensor, " d_out"] | Float[Tensor, "batch d_out"]
+
 
 class Latents(Protocol):
     """What rules and terms ask of a batch's latents x_q, or of the pre-activations that may become some."""
@@ -37,13 +39,17 @@ class Latents(Protocol):
     def with_values(self, values: Tensor) -> Self:
         """Return other numbers in the same places."""
 
+    def relu(self) -> Self:
+        """Return the numbers where they are positive, and 0 elsewhere."""
+
+    def where_positive(self, numbers: Tensor) -> Tensor:
+        """Return other numbers where ``values`` are positive, and 0 elsewhere: what flows back through `relu`."""
+
     def of_latent(self, parameter: Float[Tensor, " latent"] | Bool[Tensor, " latent"]) -> Tensor:
         """Return a parameter of the latents in a shape that goes with ``values``."""
 
-    def decode(
-        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"] | None = None
-    ) -> Float[Tensor, "batch d_out"]:
-        """Return x_q W_dec + b_dec; without a bias, x_q W_dec."""
+    def decode(self, w_dec: Float[Tensor, "latent d_out"], b_dec: Added | None = None) -> Float[Tensor, "batch d_out"]:
+        """Return x_q W_dec + b_dec; the bias may be one for each sample, or left out."""
 
     def prefix(self, size: int) -> Self:
         """Return the same latents with all but the first ``size`` set to zero."""
@@ -100,13 +106,19 @@ class Dense:
         """Return other numbers in the same places."""
         return Dense(values)
 
+    def relu(self) -> Dense:
+        """Return the numbers where they are positive, and 0 elsewhere."""
+        return self.with_values(self.values.relu())
+
+    def where_positive(self, numbers: Tensor) -> Tensor:
+        """Return other numbers where ``values`` are positive, and 0 elsewhere."""
+        return numbers * (self.values > 0)
+
     def of_latent(self, parameter: Float[Tensor, " latent"] | Bool[Tensor, " latent"]) -> Tensor:
         """Return the parameter, which goes with every row."""
         return parameter
 
-    def decode(
-        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"] | None = None
-    ) -> Float[Tensor, "batch d_out"]:
+    def decode(self, w_dec: Float[Tensor, "latent d_out"], b_dec: Added | None = None) -> Float[Tensor, "batch d_out"]:
         """Return x_q W_dec + b_dec."""
         return self.values @ w_dec if b_dec is None else torch.addmm(b_dec, self.values, w_dec)
 
@@ -165,10 +177,13 @@ class Active:
         Which are selected.
     values
         Their values, sample after sample.
+    positive
+        Whether all values are known to be positive.
     """
 
     chosen: Selection
     values: Float[Tensor, " selected"]
+    positive: bool = False
 
     @property
     def n_samples(self) -> int:
@@ -179,13 +194,19 @@ class Active:
         """Return other numbers in the same places."""
         return Active(self.chosen, values)
 
+    def relu(self) -> Active:
+        """Return the numbers where they are positive, and 0 elsewhere."""
+        return self if self.positive else self.with_values(self.values.relu())
+
+    def where_positive(self, numbers: Tensor) -> Tensor:
+        """Return other numbers where ``values`` are positive, and 0 elsewhere."""
+        return numbers if self.positive else numbers * (self.values > 0)
+
     def of_latent(self, parameter: Float[Tensor, " latent"] | Bool[Tensor, " latent"]) -> Tensor:
         """Return the parameter of every selected latent."""
         return parameter.index_select(0, self.chosen.indices)
 
-    def decode(
-        self, w_dec: Float[Tensor, "latent d_out"], b_dec: Float[Tensor, " d_out"] | None = None
-    ) -> Float[Tensor, "batch d_out"]:
+    def decode(self, w_dec: Float[Tensor, "latent d_out"], b_dec: Added | None = None) -> Float[Tensor, "batch d_out"]:
         """Return x_q W_dec + b_dec, reading only the selected rows."""
         return ops.decode(self.chosen, self.values, w_dec, b_dec)
 
@@ -194,7 +215,8 @@ class Active:
         keep = self.chosen.indices < size
         if host_waits_for(keep):
             return Active(self.chosen, self.values * keep)
-        return Active(self.chosen.where(keep), self.values[keep])
+        chosen, places = self.chosen.where(keep)
+        return Active(chosen, self.values.index_select(0, places), self.positive)
 
     def l1(self) -> Float[Tensor, ""]:
         """Return the batch mean of ‖x_q‖₁, for latents >= 0."""
@@ -225,7 +247,11 @@ class Active:
     def widen(self, size: int, numbers: Tensor) -> Tensor:
         """Return the numbers of what `prefix` keeps, among zeros."""
         keep = self.chosen.indices < size
-        return numbers * keep if host_waits_for(keep) else torch.zeros_like(self.values).masked_scatter_(keep, numbers)
+        if host_waits_for(keep):
+            return numbers * keep
+        every = np.zeros_like(array_of(self.values))
+        every[array_of(keep)] = array_of(numbers)
+        return with_array(every)
 
     def project(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
         """Return ⟨w_dec[latent], vectors[sample]⟩ of the selected latents."""

@@ -40,9 +40,9 @@ def decode(
     chosen: Selection,
     values: Float[Tensor, " selected"],
     w: Float[Tensor, "latent d_out"],
-    b: Float[Tensor, " d_out"] | None = None,
+    b: Float[Tensor, " d_out"] | Float[Tensor, "batch d_out"] | None = None,
 ) -> Float[Tensor, "batch d_out"]:
-    """Return x_q W + b, reading the selected rows only; without b, x_q W."""
+    """Return x_q W + b, reading the selected rows only; b is one row for all samples, or one for each, or left out."""
     b = w.new_zeros(w.shape[1]) if b is None else b
     if not torch.is_grad_enabled():
         return _decoded(chosen, values, w, b)
@@ -54,7 +54,8 @@ def _decoded(chosen: Selection, values: Tensor, w: Tensor, b: Tensor) -> Tensor:
     if not kernels_take(w):
         return reference.decode(chosen, values, w) + b
     out = room(chosen.n_samples, w.shape[1], dtype=w.dtype)
-    kernels.run_in_threads(kernels.decode, chosen.n_samples, chosen.indices, values, chosen.offsets, w, b, out)
+    added = array_of(b).reshape(-1, w.shape[1])
+    kernels.run_in_threads(kernels.decode, chosen.n_samples, chosen.indices, values, chosen.offsets, w, added, out)
     return out
 
 
@@ -104,7 +105,7 @@ class _Preactivations(torch.autograd.Function):
 class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, w: Tensor, b: Tensor, chosen: Selection) -> Tensor:
-        ctx.values, ctx.w, ctx.chosen = values.detach(), w, chosen
+        ctx.values, ctx.w, ctx.chosen, ctx.for_all = values.detach(), w, chosen, b.ndim == 1
         return _decoded(chosen, values, w, b)
 
     @staticmethod
@@ -113,7 +114,7 @@ class _Decode(torch.autograd.Function):
         for_values, for_w = dots(chosen, ctx.w, vectors), None
         if ctx.needs_input_grad[1]:
             for_w = deliver_gradient(ctx.w, RowGradient(chosen.indices, ctx.values, chosen.samples, vectors))
-        return for_values, for_w, vectors.sum(0), None
+        return for_values, for_w, vectors.sum(0) if ctx.for_all else vectors, None
 
 
 class _Rows(torch.autograd.Function):

@@ -86,27 +86,38 @@ class SortedRows:
 
     def __init__(self, gradients: list[RowGradient], weight: Tensor) -> None:
         self.indices = [g.indices for g in gradients]
+        self._known_places: tuple[list[int], Any] | None = (
+            None  # those of the weight before, for the sizes of its vectors
+        )
         self.starts, self.order = by_latent(
             _joined([array_of(index) for index in self.indices], np.int32), weight.shape[0]
         )
 
     def fit(self, gradients: list[RowGradient]) -> bool:
-        """Whether the terms of other gradients belong to the same rows."""
+        """Whether the terms of other gradients belong to the same rows, and to samples in the same order."""
         return len(gradients) == len(self.indices) and all(
             g.indices is index for g, index in zip(gradients, self.indices, strict=True)
         )
 
-    @staticmethod
-    def sums(gradients: list[RowGradient], weight: Tensor) -> tuple[Any, ...]:
+    def sums(self, gradients: list[RowGradient], weight: Tensor) -> tuple[Any, ...]:
         """Return the coefficients of the terms, the places of their vectors, the first gradient's vectors, and those of the others."""
         nothing = array_of(weight)[:0]
         coefficients = _joined([array_of(g.coefficients) for g in gradients], nothing.dtype)
-        vectors, places, end = [array_of(g.vectors) for g in gradients], [], 0
-        for g, own in zip(gradients, vectors, strict=True):
-            places.append(array_of(g.places) + np.int32(end) if end else array_of(g.places))
-            end += len(own)
+        vectors = [array_of(g.vectors) for g in gradients]
         first, *others = vectors or [nothing]
-        return coefficients, _joined(places, np.int32), first, _joined_rows(others, nothing)
+        return (
+            coefficients,
+            self._places([len(own) for own in vectors], gradients),
+            first,
+            _joined_rows(others, nothing),
+        )
+
+    def _places(self, sizes: list[int], gradients: list[RowGradient]) -> Any:
+        if self._known_places is None or self._known_places[0] != sizes:
+            starts = [sum(sizes[:i]) for i in range(len(sizes))]
+            places = [array_of(g.places) + np.int32(start) for g, start in zip(gradients, starts, strict=True)]
+            self._known_places = sizes, _joined(places, np.int32)
+        return self._known_places[1]
 
 
 def _joined(arrays: list[Any], kind: Any) -> Any:

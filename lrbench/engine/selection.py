@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrbench.engine.arrays import room
+from lrbench.engine.arrays import array_of, room, with_array
 from lrbench.engine.mode import kernels, kernels_take
 
 
@@ -52,7 +53,13 @@ class Selection:
         every = torch.arange(self.n_samples, dtype=self.indices.dtype, device=self.indices.device)
         return torch.repeat_interleave(every, self.offsets.diff(), output_size=self.indices.shape[0])
 
-    def where(self, keep: Tensor) -> Selection:
-        """Return what a mask keeps."""
-        ends = F.pad(keep.cumsum(0, dtype=self.offsets.dtype), (1, 0))
-        return Selection(self.indices[keep], ends[self.offsets], self.n_latents)
+    def where(self, keep: Bool[Tensor, " selected"]) -> tuple[Selection, Int[Tensor, " kept"]]:
+        """Return what a mask keeps, and where it stood."""
+        if not kernels_take(self.indices):
+            before = F.pad(keep.cumsum(0, dtype=self.offsets.dtype), (1, 0))
+            return Selection(self.indices[keep], before[self.offsets], self.n_latents), keep.nonzero().flatten()
+        mask, offsets = array_of(keep), array_of(self.offsets)
+        (places,) = mask.nonzero()
+        ends = np.concatenate([np.zeros(1, offsets.dtype), mask.cumsum(dtype=offsets.dtype)])
+        indices, samples = (with_array(array_of(each)[places]) for each in (self.indices, self.samples))
+        return Selection(indices, with_array(ends[offsets]), self.n_latents, samples), torch.from_numpy(places)
