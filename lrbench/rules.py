@@ -147,6 +147,8 @@ class TopK(Rule):
         """Return the k largest of a sample."""
         return encoder.top(x, self.known_k())
 
+    backward = Rule.backward  # it is that of the latents which `select` lists
+
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Keep the same k."""
         return p["W_enc"], p["b_enc"], activation.TopK(self.known_k())
@@ -162,6 +164,8 @@ class BatchTopK(TopK):
     def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
         """Return the k·B largest."""
         return encoder.batch_top(x, self.known_k())
+
+    backward = Rule.backward  # as in `TopK`
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Calibrate the threshold: the (k·B)-th largest pre-activation of B training samples."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -78,8 +78,8 @@ def plus(first: Tensor | float | None, second: Tensor) -> Tensor:
 class Term(ABC):
     """One addend of the loss: a frozen dataclass whose fields are its hyper-parameters.
 
-    Training needs its gradient. Autograd finds it. A term that also has ``backward(step, gradient)``, which adds it to a `Gradient`
-    and to the parameters in closed form, is trained with several times as fast where all terms and the rule have one.
+    Autograd finds its gradient. A term may also have ``backward(step, gradient)``, which adds it to a `Gradient` and to the parameters in
+    closed form: where the rule and all terms have one, training does without autograd, in about half of the time at small widths.
 
     Attributes
     ----------
@@ -313,13 +313,16 @@ class Anchors(Term):
 def has_closed_form(rule: Rule, terms: tuple[Term, ...]) -> bool:
     """Whether the rule and every term give their gradient in closed form, and it is that of what they compute.
 
-    One that inherits ``backward`` and overrides what it is the gradient of does not.
+    One that inherits a ``backward`` and overrides what it is the gradient of does not.
     """
-    return _knows_backward(rule, "activate") and all(_knows_backward(term, "__call__") for term in terms)
-
-
-def _knows_backward(part: Any, *forward: str) -> bool:
-    owner = next(
-        kind for kind in type(part).__mro__ if "backward" in vars(kind) or any(f in vars(kind) for f in forward)
+    return (
+        _knows(rule, "backward", "select", "activate")
+        and _knows(rule, "count_backward", "count")
+        and all(_knows(term, "backward", "__call__") for term in terms)
     )
-    return "backward" in vars(owner)
+
+
+def _knows(part: Rule | Term, backward: str, *forward: str) -> bool:
+    """Whether the class that has the last word on a function has it on its gradient too."""
+    owner = next((kind for kind in type(part).__mro__ if {backward, *forward} & set(vars(kind))), object)
+    return owner is object or backward in vars(owner)

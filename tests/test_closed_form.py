@@ -19,7 +19,7 @@ from lrbench.rules import Gated, JumpReLU, Rule, TopK
 from lrbench.sdl import SDL, backward, backward_by_autograd
 from lrbench.seeds import generator
 from lrbench.task import Task
-from lrbench.terms import L1, Anchors, AuxK, Prefixes, Step, Term, has_closed_form
+from lrbench.terms import L0, L1, Anchors, AuxK, Prefixes, Step, Term, has_closed_form
 from lrbench.view import Budget
 
 BATCH, LATENTS, D_IN, D_OUT = 13, 32, 11, 8
@@ -76,7 +76,7 @@ def step_of(rule: Rule, density: float) -> Step:
     )  # fmt: skip
 
 
-def gradients(step: Step, terms: tuple[Term, ...], give: Callable[[Step, tuple[Term, ...]], None]) -> dict[str, Tensor]:
+def gradients(step: Step, terms: tuple[Term, ...], give: Callable[[Step, tuple[Term, ...]], object]) -> dict[str, Tensor]:
     for parameter in step.p.values():
         parameter.grad = None
     give(step, terms)
@@ -113,6 +113,15 @@ def test_what_overrides_a_function_alone_has_no_closed_form() -> None:
         def activate(self, pre: Latents, p: dict[str, Tensor]) -> Latents:
             return pre.with_values(pre.values * (pre.values > 0.1))
 
+    class Scaled(TopK):
+        def select(self, encoder: Encoder, x: Tensor, p: dict[str, Tensor]) -> Latents:
+            pre = super().select(encoder, x, p)
+            return pre.with_values(pre.values * pre.of_latent(p["gain"]))
+
+    class Counted(JumpReLU):
+        def count(self, pre: Latents, p: dict[str, Tensor]) -> Tensor:
+            return super().count(pre, p) ** 2
+
     class Squared(L1):
         def __call__(self, step: Step) -> Tensor:
             return super().__call__(step) ** 2
@@ -121,13 +130,14 @@ def test_what_overrides_a_function_alone_has_no_closed_form() -> None:
         name = "renamed"
 
     assert has_closed_form(Rule(), (L1(), Renamed()))
+    assert has_closed_form(JumpReLU(), (L0(),))
     assert not has_closed_form(Shifted(), (L1(),))
+    assert not has_closed_form(Scaled(), ())
+    assert not has_closed_form(Counted(), (L0(),))
     assert not has_closed_form(Rule(), (L1(), Squared()))
 
 
-def test_a_term_in_a_users_file_trains_with_the_right_gradient(
-    tmp_path: Path, load_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_term_in_a_users_file_trains_with_the_right_gradient(tmp_path: Path, load_task: Callable[..., Task]) -> None:
     file = tmp_path / "overlap_sae.py"
     file.write_text(CUSTOM)
     method = load_method(str(file))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ import lrbench
 from lrbench.engine import encoder as encoders
 from lrbench.engine import kernels, ops, reference
 from lrbench.engine.adam import REST, Adam
+from lrbench.engine.arrays import array_of, keep_array
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Active, Dense
 from lrbench.engine.mode import use
@@ -330,3 +332,15 @@ def test_a_parameter_of_any_shape_is_trained() -> None:
         p["own"].sum().backward()
         optimiser.step(0.1)
         torch.testing.assert_close(p["own"].detach(), torch.full(shape, 0.9))
+
+
+def test_a_copy_of_a_tensor_is_not_taken_for_the_tensor() -> None:
+    own = torch.ones(3, requires_grad=True)
+    array = keep_array(own)
+    assert array_of(own) is array
+    other = deepcopy(own)
+    with torch.no_grad():
+        own.fill_(2.0)
+        other.fill_(5.0)
+    assert array_of(own).tolist() == [2.0, 2.0, 2.0]
+    assert array_of(other).tolist() == [5.0, 5.0, 5.0]

@@ -131,6 +131,10 @@ def _step_rows(entry: _KernelState, rows: SortedRows, unit: bool, scalars: list[
 
 def _kernel_state(p: Tensor) -> _KernelState:
     w = p.detach()
-    first, second, idle = torch.zeros_like(w), torch.zeros_like(w), torch.zeros(w.shape[0], dtype=torch.int32)
+    first, second, idle = (
+        torch.zeros_like(w),
+        torch.zeros_like(w),
+        torch.zeros(w.shape[0] if w.ndim == 2 else 0, dtype=torch.int32),
+    )
     arrays = (keep_array(p), *map(keep_array, (first, second, idle)))
     return _KernelState(p, collect_row_gradients(p) if p.ndim == 2 else [], first, second, idle, arrays)

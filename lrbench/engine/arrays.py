@@ -14,15 +14,16 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.
 def array_of(tensor: Tensor) -> Any:
     """Return the array that shares a tensor's memory."""
     kept = getattr(tensor, "array", None)
-    if kept is not None:
-        return kept
+    if kept is not None and kept[0] == id(tensor):  # a copy of a tensor copies what is attached to it
+        return kept[1]
     return (tensor.detach() if tensor.requires_grad else tensor).numpy()
 
 
 def keep_array(tensor: Tensor) -> Any:
     """Convert a tensor for good, one whose memory stays where it is, and return its array."""
-    tensor.array = array_of(tensor)  # type: ignore[attr-defined]
-    return tensor.array  # type: ignore[attr-defined]
+    array = array_of(tensor)
+    tensor.array = id(tensor), array  # type: ignore[attr-defined]
+    return array
 
 
 def room(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -33,5 +34,5 @@ def room(*shape: int, dtype: torch.dtype) -> Tensor:
 def with_array(array: Any) -> Tensor:
     """Return an array as a tensor that is converted for good."""
     tensor = torch.from_numpy(array)
-    tensor.array = array  # type: ignore[attr-defined]
+    tensor.array = id(tensor), array  # type: ignore[attr-defined]
     return tensor
