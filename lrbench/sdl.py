@@ -173,7 +173,8 @@ def backward(step: Step, terms: tuple[Term, ...]) -> None:
     for term in terms:
         term.backward(step, gradient)  # type: ignore[attr-defined]
     add_gradient(p["b_dec"], gradient.reconstruction.sum(0))
-    for_latents = plus(gradient.latents, step.latents.decode_backward(p["W_dec"], gradient.reconstruction))
+    step.latents.give_rows(p["W_dec"], gradient.reconstruction)
+    for_latents = plus(gradient.latents, step.latents.project(p["W_dec"], gradient.reconstruction))
     for_pre = plus(gradient.pre, step.rule.backward(step.pre, p, for_latents))
     step.pre.encode_backward(p["W_enc"], p["b_enc"], step.x, for_pre)
 

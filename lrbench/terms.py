@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrbench.engine.encoder import Encoder
-from lrbench.engine.latents import Active, Dense, Latents
+from lrbench.engine.latents import Latents
 from lrbench.engine.mode import host_waits_for
 from lrbench.engine.ops import error, rows
 from lrbench.engine.rows import RowGradient, add_gradient
@@ -215,7 +215,8 @@ class AuxK(Term):
         """Return the mean over the first samples of the batch; 0 while no latent is dead."""
         if not host_waits_for(step.dead) and not step.dead.any():
             return step.target.new_zeros(())
-        pre, few = self._nearest(step)
+        k, few = self._size(step)
+        pre = step.encoder.top_of_last_batch(few, k, among=step.dead)
         residual = (step.target - step.reconstruction)[:few].detach()
         return self.weight * squared_error(residual, pre.relu().decode(step.p["W_dec"])) * step.dead.any()
 
@@ -223,20 +224,18 @@ class AuxK(Term):
         """Give the rows of dead latents their gradient; the residual is a constant."""
         if not host_waits_for(step.dead) and not step.dead.any():
             return
-        pre, few = self._nearest(step)
-        revived = pre.relu()
-        whole = revived.decode(step.p["W_dec"], step.reconstruction[:few])
-        vectors = squared_error_backward(step.target[:few], whole, self.weight)
+        p, (k, few) = step.p, self._size(step)
+        target, reconstruction, scale = step.target[:few], step.reconstruction[:few], 2 * self.weight / few
+        pre, vectors, for_pre = step.encoder.revive(k, step.dead, p["W_dec"], target, reconstruction, scale)
         if host_waits_for(step.dead):
-            vectors *= step.dead.any()
-        for_pre = pre.where_positive(revived.decode_backward(step.p["W_dec"], vectors))
-        pre.encode_backward(step.p["W_enc"], step.p["b_enc"], step.x[:few], for_pre)
+            vectors, for_pre = vectors * step.dead.any(), for_pre * step.dead.any()
+        pre.relu().give_rows(p["W_dec"], vectors)
+        pre.encode_backward(p["W_enc"], p["b_enc"], step.x[:few], for_pre)
 
-    def _nearest(self, step: Step) -> tuple[Active | Dense, int]:
-        """Return the pre-activations of the dead latents that are nearest to firing, on the first samples, and the number of these."""
+    def _size(self, step: Step) -> tuple[int, int]:
+        """Return how many dead latents of a sample are read, and of how many samples."""
         k = max(1, step.target.shape[1] // 2)
-        few = max(1, min(step.x.shape[0], self.pairs // k))
-        return step.encoder.top_of_last_batch(few, k, among=step.dead), few
+        return k, max(1, min(step.x.shape[0], self.pairs // k))
 
 
 @dataclass(frozen=True)
@@ -271,7 +270,8 @@ class Prefixes(Term):
             prefix = step.latents.prefix(size)
             decoded = prefix.decode(step.p["W_dec"], step.p["b_dec"])
             vectors = squared_error_backward(step.target, decoded, self.weight)
-            for_prefix = prefix.decode_backward(step.p["W_dec"], vectors)
+            prefix.give_rows(step.p["W_dec"], vectors)
+            for_prefix = prefix.project(step.p["W_dec"], vectors)
             gradient.latents = plus(gradient.latents, step.latents.widen(size, for_prefix))
             add_gradient(step.p["b_dec"], vectors.sum(0))
 

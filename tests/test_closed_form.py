@@ -76,7 +76,9 @@ def step_of(rule: Rule, density: float) -> Step:
     )  # fmt: skip
 
 
-def gradients(step: Step, terms: tuple[Term, ...], give: Callable[[Step, tuple[Term, ...]], object]) -> dict[str, Tensor]:
+def gradients(
+    step: Step, terms: tuple[Term, ...], give: Callable[[Step, tuple[Term, ...]], object]
+) -> dict[str, Tensor]:
     for parameter in step.p.values():
         parameter.grad = None
     give(step, terms)

@@ -54,7 +54,7 @@ ROOMS = {
     "streaming": ("stream",),
     "scoring": ("auction", "assignment", "matching", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
-    "engine": ("arrays", "kernels", "processor", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
+    "engine": ("arrays", "threads", "kernels", "processor", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "longrun": ("report", "state", "keeper"),
     "grouping": ("encoder", "stack", "training"),
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),

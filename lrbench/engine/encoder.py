@@ -77,7 +77,39 @@ class Encoder:
             chosen = reference.topk(self._product(x).masked_fill(~among, -torch.inf), k)
             return Active(chosen, ops.preactivations(x, self.w, self.b, chosen) * among[chosen.indices])
         keys = self._keys(x) if keys is None else keys[:n_samples]
-        return self._top(x, keys, k, among.nonzero().flatten())
+        return self._top(x, keys, k, with_array(array_of(among).nonzero()[0]))
+
+    def revive(
+        self,
+        k: int,
+        among: Bool[Tensor, " latent"],
+        w_dec: Float[Tensor, "latent d_out"],
+        target: Float[Tensor, "few d_out"],
+        reconstruction: Float[Tensor, "few d_out"],
+        scale: float,
+    ) -> tuple[Active, Float[Tensor, "few d_out"], Float[Tensor, " selected"]]:
+        """Return `top_of_last_batch`, scale times the error that the reconstruction has with them, and their gradient from it.
+
+        The samples are the first of the batch. Where the keys are the pre-activations one kernel does it all.
+        """
+        keys = self._last[1] if self._last is not None else None
+        if keys is None or _short(keys) or not kernels_take(w_dec):
+            pre = self.top_of_last_batch(target.shape[0], k, among)
+            revived = pre.relu()
+            vectors = ops.error(target, revived.decode(w_dec, reconstruction), scale)
+            return pre, vectors, pre.where_positive(revived.project(w_dec, vectors))
+        keys, living = keys[: target.shape[0]], array_of(among).nonzero()[0]
+        z, vectors = keys.view(self.w.dtype), room(*target.shape, dtype=target.dtype)
+        table, counts = _table(target.shape[0], min(k, len(living)))
+        numbers = room(*table.shape, dtype=target.dtype)
+        kernels.run_in_threads(
+            kernels.revive, target.shape[0], keys, living, table.shape[1], z, w_dec, target, reconstruction,
+            array_of(target).dtype.type(scale), table, counts, numbers, vectors,
+        )  # fmt: skip
+        chosen, values = _packed(table, counts, z)
+        gradient = room(values.shape[0], dtype=target.dtype)
+        kernels.pack_numbers(*map(array_of, (numbers, counts, gradient)))
+        return Active(chosen, values, positive=True), vectors, gradient
 
     def _top(self, x: Tensor, keys: Tensor, k: int, among: Tensor | None = None) -> Active:
         if not _short(keys):

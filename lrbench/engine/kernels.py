@@ -6,16 +6,9 @@ can run shares of it side by side. A sum is formed in one order whatever the num
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any
-
 import numpy as np
-import torch
 
-from lrbench.engine.arrays import array_of
+from lrbench.engine.threads import run_in_threads as run_in_threads
 from lrbench.jit import loop_compiler
 
 AVERAGED = {"reassoc", "contract", "nsz"}  # lets sums be vectorised; NaN and infinity still pass through
@@ -24,37 +17,6 @@ CHUNKS = (16, 64)  # as many latents are looked at together, where most such chu
 
 
 _kernel = loop_compiler(error_model="numpy", fastmath=AVERAGED)
-
-
-@cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads - 1, "lrbench-engine")
-
-
-def run_in_threads(kernel: Callable[..., None], size: int, *arguments: Any, grain: int = 64) -> None:
-    """Run ``kernel(first, last, *arguments)`` over range(size), on as many threads as torch uses.
-
-    Parameters
-    ----------
-    kernel
-        One of this module's.
-    size
-        Number of samples, or rows.
-    arguments
-        Tensors on the CPU are handed over as arrays.
-    grain
-        Fewer samples than this are not worth a thread.
-    """
-    arrays = [array_of(argument) if isinstance(argument, torch.Tensor) else argument for argument in arguments]
-    threads = max(1, min(torch.get_num_threads(), size // grain))
-    if threads == 1:
-        return kernel(0, size, *arrays)
-    bounds = [size * share // threads for share in range(threads + 1)]
-    pool = _pool(os.getpid(), threads)
-    others = [pool.submit(kernel, bounds[share], bounds[share + 1], *arrays) for share in range(1, threads)]
-    kernel(0, bounds[1], *arrays)
-    for other in others:
-        other.result()
 
 
 @_kernel
@@ -228,6 +190,43 @@ def largest_among(first, last, keys, among, want, table, counts):
         counts[s] = _winners(found, want, table[s])
         for j in range(counts[s]):
             table[s, j] = among[table[s, j]]
+
+
+@_kernel
+def revive(first, last, keys, among, want, z, w, target, reconstruction, scale, table, counts, numbers, vectors):
+    """Do `largest_among`, then decode what it lists on top of the reconstruction, take the `error`, and project it back.
+
+    ``vectors`` gets the error of every sample, ``numbers`` the products of it with the rows that are listed.
+    """
+    found = np.empty(len(among), keys.dtype)
+    for s in range(first, last):
+        row, error = keys[s], vectors[s]
+        for c in range(len(among)):
+            found[c] = row[among[c]]
+        counts[s] = _winners(found, want, table[s])
+        error[:] = reconstruction[s]
+        for j in range(counts[s]):
+            i = among[table[s, j]]
+            table[s, j] = i
+            for c in range(len(error)):
+                error[c] += z[s, i] * w[i, c]
+        for c in range(len(error)):
+            error[c] = scale * (error[c] - target[s, c])
+        for j in range(counts[s]):
+            total, i = w.dtype.type(0), table[s, j]
+            for c in range(len(error)):
+                total += w[i, c] * error[c]
+            numbers[s, j] = total
+
+
+@_kernel
+def pack_numbers(numbers, counts, out):
+    """Write those of every row that count, row after row."""
+    j = 0
+    for s in range(numbers.shape[0]):
+        for i in range(counts[s]):
+            out[j] = numbers[s, i]
+            j += 1
 
 
 @_kernel

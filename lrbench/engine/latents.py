@@ -72,8 +72,8 @@ class Latents(Protocol):
     def project(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
         """Return ⟨w_dec[latent], vectors[sample]⟩ in the places of ``values``."""
 
-    def decode_backward(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
-        """Give decoder rows their gradient and return that of ``values``, from the gradient of what `decode` returned."""
+    def give_rows(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> None:
+        """Give decoder rows their gradient, from that of what `decode` returned."""
 
     def encode_backward(
         self,
@@ -150,10 +150,9 @@ class Dense:
         """Return ⟨w_dec[latent], vectors[sample]⟩ of every latent."""
         return vectors @ w_dec.T
 
-    def decode_backward(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
-        """Give decoder rows their gradient and return that of ``values``."""
+    def give_rows(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> None:
+        """Give decoder rows their gradient."""
         add_gradient(w_dec, self.values.T @ vectors)
-        return self.project(w_dec, vectors)
 
     def encode_backward(
         self,
@@ -257,10 +256,9 @@ class Active:
         """Return ⟨w_dec[latent], vectors[sample]⟩ of the selected latents."""
         return ops.dots(self.chosen, w_dec, vectors)
 
-    def decode_backward(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> Tensor:
-        """Give the selected decoder rows their gradient and return that of ``values``."""
+    def give_rows(self, w_dec: Float[Tensor, "latent d_out"], vectors: Float[Tensor, "batch d_out"]) -> None:
+        """Give the selected decoder rows their gradient."""
         add_gradient(w_dec, RowGradient(self.chosen.indices, self.values, self.chosen.samples, vectors))
-        return self.project(w_dec, vectors)
 
     def encode_backward(
         self,
