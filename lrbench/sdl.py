@@ -137,7 +137,7 @@ class SDL(Method):
         anchors = view.anchors
         last_fired = torch.zeros(len(p["W_enc"]), device=view.device)
         dead = torch.zeros_like(last_fired, dtype=torch.bool)
-        resample_at = {round(RESAMPLE_UNTIL * steps * (i + 1) / self.resample) for i in range(self.resample)}
+        resample_at = resample_steps(steps, self.resample)
         closed = has_closed_form(rule, self.terms)
         first = 0
         if (saved := view.saved()) is not None:
@@ -259,6 +259,11 @@ def start_parameters(view: TrainView, rule: Rule, rng: torch.Generator) -> Param
 def learning_rate(step: int, steps: int) -> float:
     """Return the share of the peak learning rate at a step: linear warm-up, flat, linear decay to zero."""
     return min(1.0, (step + 1) / max(1.0, WARMUP * steps), (steps - step) / max(1.0, DECAY * steps))
+
+
+def resample_steps(steps: int, times: int) -> set[int]:
+    """Return after how many steps dead latents start anew: ``times`` times, evenly over the first 60% of the steps."""
+    return {round(RESAMPLE_UNTIL * steps * (i + 1) / times) for i in range(times)}
 
 
 def resample_dead(step: Step, optimiser: Adam, rng: torch.Generator, *, tied: bool) -> None:

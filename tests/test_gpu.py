@@ -15,6 +15,8 @@ from lrbench.grouping.training import WARM_UP, Member, fit_group
 from lrbench.running.runner import run
 from lrbench.sdl import SDL, start_parameters
 from lrbench.seeds import generator
+from lrbench.streaming.stream import Stream, n_blocks
+from lrbench.task import Task
 from lrbench.terms import Step, squared_error
 
 pytestmark = [
@@ -114,6 +116,27 @@ def test_a_group_in_a_cuda_graph_trains_what_its_members_train_alone(names: tupl
         torch.set_default_dtype(torch.float32)
     for ours, theirs in zip(together, alone, strict=True):
         assert ours.W_dec.device.type == "cuda"
+        torch.testing.assert_close(ours.weights, theirs.weights, rtol=0, atol=1e-7)
+
+
+def test_a_group_in_a_cuda_graph_reads_a_stream() -> None:
+    """Blocks that are drawn and put on the device while the graph is recorded spoil neither."""
+    like = lrbench.load_task("superposition/1.30x", "smoke")
+    view = Task("stream", "smoke", 0, replace(like.spec, n_distinct="fresh")).view(device="cuda")
+    assert isinstance(view.sites, Stream)
+    blocks = [view.sites.draw(block) for block in range(n_blocks(view.budget.n_samples))]  # a world is of float32
+    sites = replace(view.sites, draw=lambda block: tuple(site.double() for site in blocks[block]))
+    view = replace(view, sites=sites, anchor_sites=tuple(site.double() for site in view.anchor_sites))
+    methods = [method for name in ("topk_sae", "gated_sae") if isinstance(method := lrbench.load_method(name), SDL)]
+    members = [Member(method, view) for method in methods]
+    assert len(members) == 2
+    torch.set_default_dtype(torch.float64)
+    try:
+        together = fit_group(members)
+        alone = [member.method.fit(member.view, member.seed) for member in members]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for ours, theirs in zip(together, alone, strict=True):
         torch.testing.assert_close(ours.weights, theirs.weights, rtol=0, atol=1e-7)
 
 

@@ -14,12 +14,13 @@ from lrbench.activation import JumpReLU as FixedThreshold
 from lrbench.catalogue.methods import method_catalogue
 from lrbench.dictionary import Dictionary
 from lrbench.engine.encoder import Encoder
-from lrbench.engine.latents import Latents
+from lrbench.engine.latents import Active, Dense, Latents
 from lrbench.engine.mode import use
-from lrbench.grouping.encoder import MemberEncoder
+from lrbench.grouping.encoder import Masked, MemberEncoder
 from lrbench.grouping.training import Member, fit_group, group_key
 from lrbench.rules import JumpReLU, Parameters, Rule, TopK
 from lrbench.sdl import SDL
+from lrbench.streaming.stream import Stream, n_blocks
 from lrbench.task import Task
 from lrbench.terms import AuxK, Step, Term
 from lrbench.view import TrainView
@@ -147,6 +148,34 @@ def test_training_that_starts_in_a_given_point(load_task: Callable[..., Task], v
     assert_as_alone([Member(method, given, 2) for method in (SDL(rule=JumpReLU()), sdl("topk_sae"), sdl("gated_sae"))])
 
 
+@pytest.mark.parametrize("pair", ["autoencoder", "crosscoder"])
+def test_members_that_share_a_stream_read_it_together(pair: str, load_task: Callable[..., Task]) -> None:
+    drawn: list[int] = []
+
+    def streaming(seed: int) -> TrainView:
+        torch.set_default_dtype(torch.float32)
+        like = load_task("superposition/1.30x", "smoke", seed=seed)
+        view = Task("stream", "smoke", seed, replace(like.spec, n_distinct="fresh")).view()
+        assert isinstance(view.sites, Stream)
+        blocks = [view.sites.draw(block) for block in range(n_blocks(view.budget.n_samples))]  # a world is of float32
+        torch.set_default_dtype(torch.float64)
+
+        def noted(block: int) -> tuple[Tensor, ...]:
+            drawn.append(block)
+            return tuple(site.double() for site in blocks[block])
+
+        anchors = tuple(site.double() for site in view.anchor_sites)
+        return replace(view, sites=replace(view.sites, draw=noted), anchor_sites=anchors)
+
+    name = {"autoencoder": "topk_sae", "crosscoder": "crosscoder"}[pair]
+    methods = [sdl(name), sdl(f"{name}[batch_size=64]+resample"), sdl(f"{name}+anchored"), sdl(f"{name}[lr=0.003]")]
+    views = [streaming(0), streaming(1)]
+    members = [Member(method, views[i == 3], i) for i, method in enumerate(methods)]
+    fit_group(members)
+    assert sorted(drawn) == sorted(2 * [0, 1, 2, 0])  # each of two streams, and its head to calibrate with
+    assert_as_alone(members)
+
+
 def test_a_member_that_diverges_harms_no_other(view: Callable[..., TrainView]) -> None:
     wild, calm = Member(sdl("relu_sae[lr=1e300]"), view()), Member(sdl("relu_sae"), view())
     found = fit_group([wild, calm])
@@ -187,3 +216,37 @@ def test_a_members_encoder_is_the_encoder() -> None:
     assert ours.all(x).values is z
     chosen = ours.top(x, 2)
     assert ((chosen.with_values(torch.ones_like(z)).values > 0).sum(1) == 2).all()
+
+
+@pytest.mark.parametrize("rule", [Rule(), JumpReLU(threshold=0.5, bandwidth=0.3), Shifted()])
+def test_what_is_not_selected_has_no_value_and_no_gradient(rule: Rule) -> None:
+    """Whatever activates the selected pre-activations: as with the latents of an encoder, which hold the selected ones only."""
+    draw = torch.Generator().manual_seed(1)
+    w, b, x = (torch.randn(*size, generator=draw, requires_grad=True) for size in ((12, 5), (12,), (7, 5)))
+    slopes = torch.randn(7, 12, generator=draw)
+    p = {"b_enc": b} | {name: start.requires_grad_() for name, start in rule.start(12).items()}
+    found = []
+    for encoder in (MemberEncoder(w, b, x, x @ w.T + b), Encoder(w, b)):
+        pre = encoder.top(x, 9)  # with negative ones among them
+        latents = rule.activate(pre, p)
+        assert type(latents) is type(pre) is (Masked if isinstance(encoder, MemberEncoder) else Active)
+        gradients = torch.autograd.grad((latents.dense() * slopes).sum(), (w, *p.values()))
+        found.append((latents.dense(), latents.relu().dense(), gradients))
+    torch.testing.assert_close(*found)
+    assert 0 < (found[0][0] > 0).sum() < 7 * 9
+
+
+def test_the_closed_form_goes_back_through_a_mask() -> None:
+    draw = torch.Generator().manual_seed(2)
+    w, b, x, w_dec = (torch.randn(*size, generator=draw) for size in ((12, 5), (12,), (7, 5), (12, 4)))
+    vectors, z = torch.randn(7, 4, generator=draw), x @ w.T + b
+    values = MemberEncoder(w, b, x, z).top(x, 9).values.requires_grad_()
+    masked = Masked(values, values.detach() != 0)
+    (expected,) = torch.autograd.grad(masked.relu().decode(w_dec), values, vectors)
+    latents = masked.relu()
+    torch.testing.assert_close(masked.where_positive(latents.project(w_dec, vectors)), expected)
+    last_fired, plain = torch.zeros(12), torch.zeros(12)
+    latents.mark_fired(last_fired, 3)
+    Dense(latents.dense()).mark_fired(plain, 3)
+    assert torch.equal(last_fired, plain)
+    assert last_fired.any()

@@ -55,12 +55,10 @@ class MemberEncoder(Encoder):
         z: Float[Tensor, "batch latent"],
     ) -> None:
         super().__init__(w, b)
-        self._of = self._latest = x, z
+        self._x, self._z = x, z
 
-    def all(self, x: Float[Tensor, "batch d_in"]) -> Dense:
-        """Return every pre-activation."""
-        self._latest = self._of if x is self._of[0] else (x, torch.addmm(self.b, x, self.w.T))
-        return Dense(self._latest[1])
+    def _product(self, x: Tensor) -> Tensor:
+        return self._z if x is self._x else super()._product(x)
 
     def above(self, x: Float[Tensor, "batch d_in"], floor: Float[Tensor, " latent"] | float) -> Dense:
         """Return every pre-activation: more than what exceeds the floor is allowed."""
@@ -79,7 +77,8 @@ class MemberEncoder(Encoder):
 
     def top_of_last_batch(self, n_samples: int, k: int, among: Bool[Tensor, " latent"]) -> Masked:  # type: ignore[override]  # as in `top`
         """Return the k largest among some latents, of the first samples of the batch that was last selected from."""
-        return _largest(self._latest[1][:n_samples], k, among)
+        assert self._last is not None, "`top_of_last_batch` needs a selection before it"
+        return _largest(self._product(self._last[0])[:n_samples], k, among)
 
 
 def _largest(z: Tensor, k: int, among: Tensor | None = None) -> Masked:

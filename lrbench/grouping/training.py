@@ -21,14 +21,15 @@ from lrbench.rules import Rule
 from lrbench.sdl import (
     CALIBRATION_SAMPLES,
     DEAD_AFTER,
-    RESAMPLE_UNTIL,
     SDL,
     learning_rate,
+    objective,
     resample_dead,
+    resample_steps,
     start_parameters,
 )
 from lrbench.seeds import generator
-from lrbench.terms import Step, squared_error
+from lrbench.terms import Step
 from lrbench.view import TrainView
 
 WARM_UP = 3  # steps before a CUDA graph is made of one: libraries and the optimiser allocate in the first
@@ -90,11 +91,12 @@ def fit_group(members: Sequence[Member]) -> list[Dictionary]:
     """
     (key,) = {group_key(member.method, member.view) for member in members}
     assert key is not None, "a method that has to train alone is in no group"
-    members = [replace(member, view=member.view.paired(member.method.pair)) for member in members]
+    paired = {member.view: member.view.paired(member.method.pair) for member in members}
+    members = [replace(member, view=paired[member.view]) for member in members]
     program = _Program(members)
     run = _Graph(program) if program.now.is_cuda else program.step
-    batches = zip(*(m.view.batches(m.method.batch_size) for m in members), strict=True)
-    for step, batch in enumerate(batches):
+    batches = [view.batches(program.batch_size) for view in program.views]
+    for step, batch in enumerate(zip(*batches, strict=True)):
         program.load(step, batch)
         run()
         program.resample(step)
@@ -107,8 +109,10 @@ class _Program:
     def __init__(self, members: Sequence[Member]) -> None:
         first = members[0]
         self.members, self.pair = members, first.view.pair
-        batch_size = first.method.batch_size or first.view.budget.batch_size
-        self.steps = first.view.budget.n_samples // batch_size
+        self.views = list(dict.fromkeys(member.view for member in members))  # members that share one share its batches
+        self.batch_size = first.method.batch_size or first.view.budget.batch_size
+        self.steps = first.view.budget.n_samples // self.batch_size
+        self.resample_at = [resample_steps(self.steps, member.method.resample) for member in members]
         self.rngs = [generator(member.seed, "init") for member in members]
         self.rules: list[Rule] = [m.method.rule.bind(m.view.budget) for m in members]
         starts = zip(members, self.rules, self.rngs, strict=True)
@@ -116,18 +120,20 @@ class _Program:
         self.optimiser = GroupAdam(self.stack, [member.method.lr for member in members], unit=("W_dec",))
         self.anchors = [member.view.anchors for member in members]
         n, device = len(members), first.view.device
-        self.x = torch.empty(n, batch_size, first.view.d_in, device=device)
+        self.x = torch.empty(n, self.batch_size, first.view.d_in, device=device)
         tied = self.pair != "transcoder"
-        self.target = self.x if tied else self.x.new_empty(n, batch_size, first.view.d_out)
+        self.target = self.x if tied else self.x.new_empty(n, self.batch_size, first.view.d_out)
         self.now = torch.zeros((), device=device)
         self.last_fired = torch.zeros(n, first.view.budget.n_latents, device=device)
         self.resampled: dict[int, Step] = {}  # the last step of the members whose dead latents start anew
 
     def load(self, step: int, batch: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Write down what the next step depends on: its number, its learning rate and the members' batches."""
+        """Write down what the next step depends on: its number, its learning rate and the batch of every view."""
         self.now.fill_(step)
         self.optimiser.set_share(learning_rate(step, self.steps))
-        for place, (x, target) in enumerate(batch):
+        of_view = dict(zip(self.views, batch, strict=True))
+        for place, member in enumerate(self.members):
+            x, target = of_view[member.view]
             self.x[place].copy_(x)
             if self.target is not self.x:
                 self.target[place].copy_(target)
@@ -150,9 +156,7 @@ class _Program:
                 x=inputs[i], target=self.target[i], reconstruction=reconstruction[i], pre=pre[i], latents=latents[i],
                 p=p[i], encoder=encoders[i], rule=self.rules[i], dead=dead[i], anchors=self.anchors[i],
             )  # fmt: skip
-            loss = loss + squared_error(state.target, state.reconstruction)
-            for term in member.method.terms:
-                loss = loss + term(state)
+            loss = loss + objective(state, member.method.terms)
             if member.method.resample:
                 self.resampled[i] = replace(state, reconstruction=reconstruction[i].detach())
         loss.backward()  # type: ignore[no-untyped-call]
@@ -165,8 +169,7 @@ class _Program:
     def resample(self, step: int) -> None:
         """Start the dead latents of those members anew whose methods ask for it after this step."""
         for i, state in self.resampled.items():
-            times = self.members[i].method.resample
-            if step + 1 not in {round(RESAMPLE_UNTIL * self.steps * (time + 1) / times) for time in range(times)}:
+            if step + 1 not in self.resample_at[i]:
                 continue
             dead = step - self.last_fired[i] > DEAD_AFTER * self.steps
             state = replace(state, p=self.stack.members[i], dead=dead)
@@ -177,11 +180,11 @@ class _Program:
     @torch.no_grad()
     def dictionaries(self) -> list[Dictionary]:
         """Return what was trained."""
+        samples = {view: view.head(CALIBRATION_SAMPLES)[0] for view in self.views}
         found = []
         for member, rule, own in zip(self.members, self.rules, self.stack.members, strict=True):
             p = {name: tensor.clone() for name, tensor in own.items()}  # a slice would keep the whole group in memory
-            sample, _ = member.view.head(CALIBRATION_SAMPLES)
-            w_enc, b_enc, activation = rule.freeze(p, torch.addmm(p["b_enc"], sample, p["W_enc"].T))
+            w_enc, b_enc, activation = rule.freeze(p, torch.addmm(p["b_enc"], samples[member.view], p["W_enc"].T))
             found.append(Dictionary(w_enc, b_enc, p["W_dec"], p["b_dec"], activation, self.pair))
         return found
 
@@ -205,6 +208,7 @@ class _Graph:
             return
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            # A stream's thread may put its next block on the device meanwhile: that is no fault of this recording.
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.program.step()  # recorded, not done
         self.graph.replay()
