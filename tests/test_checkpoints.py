@@ -298,12 +298,14 @@ def test_a_training_goes_on_where_the_disk_refuses(slow: Path, tmp_path: Path) -
     assert "cannot write" in str(said[0])
 
 
-def test_a_log_that_cannot_be_written_fails_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_cannot_be_written_fail_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[object] = []
     monkeypatch.setattr("lrbench.running.training_files.tell", listener(said))
     (cell,) = plan("smoke", [TASK], ["topk_sae"])
-    log = Store(tmp_path).log("smoke", cell.key)
+    log, checkpoint = Store(tmp_path).log("smoke", cell.key), Store(tmp_path).checkpoint("smoke", cell.key)
     log.mkdir(parents=True)
+    checkpoint.mkdir()
+    assert run("smoke", [TASK], ["topk_sae"], out=tmp_path, log=True).failed == 0
     for wanted, word in ((True, "cannot write"), (False, "cannot remove")):
         said.clear()
         assert run_cell(replace(cell, keep=Keep(str(tmp_path), 600.0, wanted))).status == "ok"

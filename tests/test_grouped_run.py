@@ -14,6 +14,7 @@ from lrbench.longrun.report import Progress
 from lrbench.running.cell import Cell
 from lrbench.running.grouped import each_of, is_foreign, jobs_of, run_job
 from lrbench.running.pool import Failed
+from lrbench.running.progress import RunProgress
 from lrbench.running.runner import Silent, Summary, plan, run
 from lrbench.store import Store
 from lrbench.terms import L1
@@ -101,6 +102,18 @@ def test_what_cells_of_a_group_leave_on_the_disk(tmp_path: Path) -> None:
         (method, "is no checkpoint, or not all of one; its training begins anew") for method in sorted(odd)
     ]
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json"}
+
+
+def test_cells_that_run_again_are_not_shown_meanwhile() -> None:
+    cells = plan("smoke", [TASK], ["topk_sae", "relu_sae"], seeds=1)
+    shown = RunProgress()
+    for cell in cells:
+        shown.started(cell)
+        shown.told(cell, Progress(samples=64, total=9600, loss=1.0, l0=2.0))
+    assert len(shown._trainings) == len(shown._running) == 2
+    shown.apart(cells, "why")
+    assert not shown._trainings
+    assert not shown._running
 
 
 def test_a_program_that_fails_costs_nothing_and_names_the_guilty(tmp_path: Path) -> None:

@@ -271,5 +271,5 @@ def test_batches_can_be_left_out(first: int) -> None:
     view = TrainView(sites, (torch.ones(1, 1),), Budget(8, 44, 4, 2), 0)
     whole = [x.flatten().tolist() for x, _ in view.batches()]
     assert [x.flatten().tolist() for x, _ in view.batches(first=first)] == whole[first:]
-    with pytest.raises(LrbenchError, match="first=12: expected 0 to 11, the batches of the budget"):
+    with pytest.raises(LrbenchError, match="first=12: expected 0 to 11, the number of batches"):
         view.batches(first=12)

@@ -62,7 +62,8 @@ def serve(connection: Connection, work: str, setup: str | None, environment: dic
         except Exception as error:  # the result cannot be pickled
             connection.send(("failed", describe(error)))
         if last:
-            time.sleep(1)  # the parent ends this process and what it left running, unless the answer did not get through
+            # The parent ends this process and what it left running, unless the answer did not get through.
+            time.sleep(1)
             os._exit(0)
 
 
