@@ -190,19 +190,8 @@ def test_every_side_of_the_boundary_goes_on(
     assert again.timing.train_seconds is not None
     assert again.timing.seconds > again.timing.train_seconds > 1.5
     log = pd.read_csv(Store(tmp_path / "out").log("smoke", cell.key))
-    assert list(log.columns) == [
-        "suite",
-        "task",
-        "method",
-        "seed",
-        "training",
-        "step",
-        "samples",
-        "loss",
-        "l0",
-        "fvu",
-        "dead",
-    ]
+    columns = "suite task method seed training step samples loss l0 fvu dead"
+    assert list(log.columns) == columns.split()
     assert log["step"].tolist() == list(range(1, 151))
     assert (log["task"] == cell.task).all()
     assert log[["loss", "l0", "fvu", "dead"]].notna().all(axis=None)
