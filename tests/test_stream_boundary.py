@@ -224,6 +224,7 @@ def test_fits_that_end_in_the_midst_leave_nobody(tmp_path: Path, endless: Path, 
     if limits is not None and sandbox_missing():
         pytest.skip(sandbox_missing())
     task, threads = task_of(endless), threading.active_count()
+    before = psutil.Process().children(recursive=True)  # of other tests
     fine = {
         "found = view.anchors[0]": 4,  # never reads
         "batches = view.batches(1000)\nfound = next(batches)[0]": 64,  # stops early, with a block drawn ahead
@@ -238,7 +239,8 @@ def test_fits_that_end_in_the_midst_leave_nobody(tmp_path: Path, endless: Path, 
             fitted(method_file(tmp_path, body), task, limits=limits)
     assert threading.active_count() == threads
     servers = {server.pid for server in fit_client._SERVER}
-    left = [each for each in psutil.Process().children(recursive=True) if each.pid not in servers]
+    children = [each for each in psutil.Process().children(recursive=True) if each not in before]
+    left = [each for each in children if each.pid not in servers]
     assert not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -260,9 +260,8 @@ def run_cells(
     records = {(record.suite, record.key): record for record in stored}
     for record in stored if cells else ():
         check_salt(record, cells[0].salt, store)
-    keeps = [Keep(os.path.abspath(store.folder), checkpoint_every, log and cell.kind == "sdl") for cell in cells]
-    places = [cell.provenance.model_copy(update=place) for cell in cells]
-    cells = [replace(cell, keep=kept, provenance=at) for cell, kept, at in zip(cells, keeps, places, strict=True)]
+    kept = Keep(os.path.abspath(store.folder), checkpoint_every, log)
+    cells = [_placed(cell, kept, place) for cell in cells]
     todo = [cell for cell in cells if not _done(store, cell, records.get((cell.suite, cell.key)))]
     if todo:
         side_by_side = min(int(workers), len(jobs_of(todo, group)))
@@ -320,6 +319,12 @@ def run_cells(
         skipped=count("skipped"),
         records=[records[cell.suite, cell.key] for cell in cells],
     )
+
+
+def _placed(cell: Cell, kept: Keep, place: dict[str, Any]) -> Cell:
+    """Return the cell as it runs here; a log is of training, so only the kind ``"sdl"`` has one."""
+    kept = replace(kept, log=kept.log and cell.kind == "sdl")
+    return replace(cell, keep=kept, provenance=cell.provenance.model_copy(update=place))
 
 
 def _check_limits(group: int, log: bool, **numbers: float | None) -> None:
