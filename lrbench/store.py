@@ -140,6 +140,19 @@ class Store:
         except OSError as error:
             raise LrbenchError(f"cannot write {path}: {error.strerror}") from error
 
+    def remove_beside(self, path: Path) -> None:
+        """Remove the file of `checkpoint` or `log`, if there is one.
+
+        Raises
+        ------
+        LrbenchError
+            When the disk refuses, or when a folder stands there.
+        """
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise LrbenchError(f"cannot remove {path}: {error.strerror}") from error
+
     def _refuse_links(self, path: Path) -> None:
         for folder in path.relative_to(self.folder).parents[:-1]:
             if (self.folder / folder).is_symlink():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ KEY = (TASK, "slow", 0)
 SLOW = '''
 """A method of a user's that takes a while: every step waits."""
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 import lrbench
 from lrbench.sdl import SDL
@@ -67,6 +69,15 @@ def long(length, scale):
 """
 
 
+STREAM = """
+from lrbench.task import family
+
+@family(levels={"0.3": 0.3})
+def stream(noise, scale):
+    return scale.task(noise=noise, n_distinct="fresh")
+"""
+
+
 class Listening(Silent):
     """A reporter that keeps what cells tell."""
 
@@ -77,8 +88,10 @@ class Listening(Silent):
         self.heard.append(what)
 
 
-def cell_of(method: Path, out: Path, isolation: str, log: bool = True, every: float = 0.2) -> Cell:
-    (cell,) = plan("smoke", [TASK], [str(method)])
+def cell_of(
+    method: Path, out: Path, isolation: str, log: bool = True, every: float = 0.2, task: str | Path = TASK
+) -> Cell:
+    (cell,) = plan("smoke", [str(task)], [str(method)])
     return replace(cell, isolation=isolation, keep=Keep(str(out), every, log))
 
 
@@ -112,7 +125,8 @@ def test_a_run_that_was_killed_five_times_ends_with_the_same_bits(tmp_path: Path
     records, problems = Store(out).read()
     assert problems == []
     assert [record.content() for record in records] == [record.content() for record in expected]
-    files = sorted(path.name for path in out.rglob("*") if path.is_file())
+    half_written = set(out.rglob(".*.tmp"))  # a later run removes what a kill left
+    files = sorted(path.name for path in out.rglob("*") if path.is_file() and path not in half_written)
     assert files == ["mine.seed0.json", "mine.seed0.log.csv", "relu_sae.seed0.json", "relu_sae.seed0.log.csv"]
     for record in records:
         logs = [pd.read_csv(Store(folder).log("smoke", record.key)) for folder in (out, calm)]
@@ -125,13 +139,13 @@ def headings(places: list[Path]) -> set[bytes]:
     return {path.read_bytes().partition(b"\n")[0] for path in places if path.exists()}
 
 
-def interrupted(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train until the first checkpoint is written, as if the process were killed there."""
-    write = Store.write_beside
+def interrupted(cell: Cell, monkeypatch: pytest.MonkeyPatch, after: float = 0.0) -> None:
+    """Train until the first checkpoint is written after so many seconds, as if the process were killed there."""
+    write, moment = Store.write_beside, time.monotonic() + after
 
     def once(store: Store, path: Path, content: bytes) -> None:
         write(store, path, content)
-        if path.suffix == ".checkpoint":
+        if path.suffix == ".checkpoint" and time.monotonic() >= moment:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -140,44 +154,47 @@ def interrupted(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
             run_cell(cell)
 
 
+Calm = dict[str, tuple[str, dict[str, object]]]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Return what the record of the slow method holds where nobody disturbs it."""
-    path = tmp_path_factory.mktemp("calm") / "slow.py"
-    path.write_text(SLOW)
-    return run_cell(replace(cell_of(path, path.parent, "none"), keep=None)).content()
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    """Return two tasks, and what the record of the slow method holds where nobody disturbs it: samples held, and drawn."""
+    folder = tmp_path_factory.mktemp("calm")
+    (folder / "slow.py").write_text(SLOW)
+    (folder / "stream.py").write_text(STREAM)
+    tasks = {"held": TASK, "drawn": str(folder / "stream.py")}
+    cells = {name: cell_of(folder / "slow.py", folder, "none", task=task) for name, task in tasks.items()}
+    return {name: (tasks[name], run_cell(replace(cell, keep=None)).content()) for name, cell in cells.items()}
 
 
+@pytest.mark.parametrize(("samples", "every"), [("held", 0.2), ("drawn", 0.01)])
 @pytest.mark.parametrize("isolation", ["none", "process", "sandbox"])
 def test_every_side_of_the_boundary_goes_on(
-    isolation: str, slow: Path, tmp_path: Path, undisturbed: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    isolation: str,
+    samples: str,
+    every: float,
+    slow: Path,
+    tmp_path: Path,
+    calm: Calm,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if isolation == "sandbox" and subprocess.run(["which", "bwrap"], capture_output=True).returncode:
         pytest.skip("bubblewrap is not installed")
-    cell = cell_of(slow, tmp_path / "out", isolation)
-    interrupted(cell, monkeypatch)
-    heading = Store(tmp_path / "out").checkpoint("smoke", KEY).read_bytes().partition(b"\n")[0]
+    task, undisturbed = calm[samples]
+    cell = cell_of(slow, tmp_path / "out", isolation, every=every, task=task)
+    interrupted(cell, monkeypatch, after=1.0 if samples == "drawn" else 0.0)  # in the midst of a stream
+    heading = Store(tmp_path / "out").checkpoint("smoke", cell.key).read_bytes().partition(b"\n")[0]
     again = run_cell(replace(cell, threads=7))
     assert b'"threads":1' in heading  # and so it goes on
     assert again.content() == undisturbed
     assert again.timing.train_seconds is not None
     assert again.timing.seconds > again.timing.train_seconds > 1.5
-    log = pd.read_csv(Store(tmp_path / "out").log("smoke", KEY))
-    assert list(log.columns) == [
-        "suite",
-        "task",
-        "method",
-        "seed",
-        "training",
-        "step",
-        "samples",
-        "loss",
-        "l0",
-        "fvu",
-        "dead",
-    ]
+    log = pd.read_csv(Store(tmp_path / "out").log("smoke", cell.key))
+    columns = "suite task method seed training step samples loss l0 fvu dead"
+    assert list(log.columns) == columns.split()
     assert log["step"].tolist() == list(range(1, 151))
-    assert (log["task"] == TASK).all()
+    assert (log["task"] == cell.task).all()
     assert log[["loss", "l0", "fvu", "dead"]].notna().all(axis=None)
 
 
@@ -193,11 +210,16 @@ OTHERS = {
 }
 
 
+def listener(said: list[object]) -> Callable[[str, object], None]:
+    """Return what hears a worker in the place of the run."""
+    return lambda kind, content: said.append(content[1] if isinstance(content, tuple) else content)
+
+
 def files_of(cell: Cell) -> tuple[TrainingFiles, list[object]]:
     """Return what a worker makes of the files of a cell, and what it says."""
     said: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrbench.running.training_files.tell", lambda kind, content: said.append(content))
+        patch.setattr("lrbench.running.training_files.tell", listener(said))
         assert cell.keep is not None
         files = TrainingFiles(cell.keep, cell.suite, cell.key, cell.identity, cell.threads)
     return files, said
@@ -213,6 +235,15 @@ def test_a_checkpoint_of_something_else_is_not_used(difference: str, slow: Path,
     assert [str(line).partition(": ")[2] for line in said] == [
         "is of other code, another task or another installation; its training begins anew"
     ]
+
+
+def test_a_checkpoint_of_another_processor_is_not_used(
+    slow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = cell_of(slow, tmp_path / "out", "none")
+    files_of(cell)[0].checkpoint(b"state")
+    monkeypatch.setattr("lrbench.engine.processor.instructions", lambda: "others")
+    assert files_of(cell)[0].keeping(9600).saved is None
 
 
 @pytest.mark.parametrize(
@@ -252,9 +283,23 @@ def test_a_training_goes_on_where_the_disk_refuses(slow: Path, tmp_path: Path) -
     files, said = files_of(cell_of(slow, tmp_path / "out", "none"))
     (tmp_path / "out").write_text("a file")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrbench.running.training_files.tell", lambda kind, content: said.append(content))
+        patch.setattr("lrbench.running.training_files.tell", listener(said))
         files.checkpoint(b"state")
     assert "cannot write" in str(said[0])
+
+
+def test_files_that_cannot_be_written_fail_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr("lrbench.running.training_files.tell", listener(said))
+    (cell,) = plan("smoke", [TASK], ["topk_sae"])
+    log, checkpoint = Store(tmp_path).log("smoke", cell.key), Store(tmp_path).checkpoint("smoke", cell.key)
+    log.mkdir(parents=True)
+    checkpoint.mkdir()
+    assert run("smoke", [TASK], ["topk_sae"], out=tmp_path, log=True).failed == 0
+    for wanted, word in ((True, "cannot write"), (False, "cannot remove")):
+        said.clear()
+        assert run_cell(replace(cell, keep=Keep(str(tmp_path), 600.0, wanted))).status == "ok"
+        assert f"{word} {log}" in str(said[-1])
 
 
 def test_a_sink_is_bounded(slow: Path, tmp_path: Path) -> None:
@@ -262,7 +307,7 @@ def test_a_sink_is_bounded(slow: Path, tmp_path: Path) -> None:
     files, said = files_of(cell_of(slow, tmp_path / "out", "process", every=3600.0))
     path = Store(tmp_path / "out").checkpoint("smoke", KEY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrbench.running.training_files.tell", lambda kind, content: said.append(content))
+        patch.setattr("lrbench.running.training_files.tell", listener(said))
         files.keeping(9600)
         for number in range(1, 5):
             files.checkpoint(b"state%d" % number)
@@ -336,6 +381,7 @@ def test_a_record_without_the_log_that_is_asked_for_runs_again(tmp_path: Path) -
     assert run(**options).ran == 2  # type: ignore[arg-type]
     assert run(**options, log=True).ran == 1  # type: ignore[arg-type]
     assert run(**options, log=True).ran == 0  # type: ignore[arg-type]
+    assert run("smoke", ["absorption/even"], ["pca"], out=tmp_path, log=True).ran == 1  # a baseline writes none
     assert [path.name for path in tmp_path.rglob("*.csv")] == ["topk_sae.seed0.log.csv"]
 
 

@@ -189,6 +189,13 @@ def test_a_newcomer_can_survey_each_floor() -> None:
     assert rooms == {room for room in ROOMS if room != "leaderboard"}
 
 
+def test_an_installation_has_every_room() -> None:
+    (listed,) = re.findall(r"^packages = (\[.*?\])", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M | re.S)
+    rooms = {f"lrbench.{path.parent.name}" for path in (ROOT / "lrbench").glob("*/__init__.py")}
+    elsewhere = {"lrbench.tasks", "lrbench.methods", "lrbench.leaderboard"}
+    assert sorted(ast.literal_eval(listed)) == sorted({"lrbench"} | rooms | elsewhere)
+
+
 def test_the_package_itself_only_names_things() -> None:
     assert imports(ROOT / "lrbench" / "__init__.py", at_load=True) <= {
         "__future__.annotations",

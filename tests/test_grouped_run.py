@@ -10,10 +10,13 @@ import pytest
 
 from lrbench.cli import main
 from lrbench.errors import LrbenchError
+from lrbench.longrun.report import Progress
 from lrbench.running.cell import Cell
 from lrbench.running.grouped import each_of, is_foreign, jobs_of, run_job
 from lrbench.running.pool import Failed
+from lrbench.running.progress import RunProgress
 from lrbench.running.runner import Silent, Summary, plan, run
+from lrbench.store import Store
 from lrbench.terms import L1
 
 TASK = "superposition/1.30x"
@@ -25,9 +28,13 @@ class Apart(Silent):
     def __init__(self) -> None:
         self.failed: list[tuple[list[str], str]] = []
         self.began: list[str] = []
+        self.told_of: list[tuple[str, Progress | str]] = []
 
     def started(self, cell: Cell) -> None:
         self.began.append(cell.method)
+
+    def told(self, cell: Cell, what: Progress | str) -> None:
+        self.told_of.append((cell.method, what))
 
     def apart(self, cells: Sequence[Cell], reason: str) -> None:
         self.failed.append(([cell.method for cell in cells], reason))
@@ -77,6 +84,36 @@ def test_a_group_gives_the_records_of_its_cells(tmp_path: Path) -> None:
     assert all(timing.seconds > (timing.train_seconds or 0) > 0 for timing in timings)
     again = run("smoke", [TASK], methods, seeds=1, out=tmp_path / "group", workers=1)
     assert (again.done, again.ran) == (5, 0)
+
+
+def test_what_cells_of_a_group_leave_on_the_disk(tmp_path: Path) -> None:
+    """Two of an odd shape train alone, and speak for themselves; a cell of a program has no log, so an old one goes."""
+    methods = ["topk_sae", "relu_sae", "relu_sae[batch_size=32]", "gated_sae[batch_size=16]"]
+    odd = methods[2:]
+    for cell in plan("smoke", [TASK], methods, seeds=1):
+        store = Store(tmp_path)
+        store.write_beside(store.log("smoke", cell.key), b"old")
+        store.write_beside(store.checkpoint("smoke", cell.key), b"no checkpoint")
+    journal = Apart()
+    summary = run("smoke", [TASK], methods, seeds=1, out=tmp_path, workers=1, group=4, reporter=journal)
+    assert groups(summary) == dict(zip(methods, (2, 2, 1, 1), strict=True))
+    notes = [(method, what.partition(": ")[2]) for method, what in journal.told_of if isinstance(what, str)]
+    assert sorted(notes) == [
+        (method, "is no checkpoint, or not all of one; its training begins anew") for method in sorted(odd)
+    ]
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json"}
+
+
+def test_cells_that_run_again_are_not_shown_meanwhile() -> None:
+    cells = plan("smoke", [TASK], ["topk_sae", "relu_sae"], seeds=1)
+    shown = RunProgress()
+    for cell in cells:
+        shown.started(cell)
+        shown.told(cell, Progress(samples=64, total=9600, loss=1.0, l0=2.0))
+    assert len(shown._trainings) == len(shown._running) == 2
+    shown.apart(cells, "why")
+    assert not shown._trainings
+    assert not shown._running
 
 
 def test_a_program_that_fails_costs_nothing_and_names_the_guilty(tmp_path: Path) -> None:

@@ -104,6 +104,15 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bits(method: str, en
     assert all(row.loss is not None and row.l0 is not None and row.fvu is not None for row in rows)
 
 
+def test_a_training_on_a_stream_ends_with_the_same_bits() -> None:
+    found, task = lrbench.load_method("topk_sae"), lrbench.load_task("noise/0.3", "smoke")
+    view = replace(task, spec=replace(task.spec, n_distinct="fresh")).view(found.pair)  # of three blocks
+    again, rows = interrupted(lambda each: found.fit(each, seed=3), view, 3000, 5000, 9000)
+    assert same(again, found.fit(view, seed=3))
+    assert rows[-1].samples == view.budget.n_samples
+    assert not same(again, found.fit(task.view(found.pair), seed=3))
+
+
 def test_what_decides_the_form_of_the_product_is_saved() -> None:
     """The share of latents above the floor chooses between sums of two orders."""
     p = {"W_enc": torch.zeros(4, 2), "b_enc": torch.zeros(4)}
@@ -262,5 +271,5 @@ def test_batches_can_be_left_out(first: int) -> None:
     view = TrainView(sites, (torch.ones(1, 1),), Budget(8, 44, 4, 2), 0)
     whole = [x.flatten().tolist() for x, _ in view.batches()]
     assert [x.flatten().tolist() for x, _ in view.batches(first=first)] == whole[first:]
-    with pytest.raises(LrbenchError, match="first=12: expected 0 to 11, the batches of the budget"):
+    with pytest.raises(LrbenchError, match="first=12: expected 0 to 11, the number of batches"):
         view.batches(first=12)

@@ -35,6 +35,7 @@ def vanish(): os._exit(7)
 def crash(): os.kill(os.getpid(), signal.SIGSEGV)
 def strange_signal(): os.kill(os.getpid(), 40)
 def sleep(seconds): time.sleep(seconds); return "woke"
+def spend(*seconds): from lrbench.running.worker import tell; [tell("spent", each) for each in seconds]
 def spin():
     while True: pass
 def shout():
@@ -110,8 +111,7 @@ def _jobs_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def outcome(*jobs: tuple[Any, ...], workers: int = 1, **limits: Any) -> list[Event]:
     """Run jobs and return their last events, in the order of the jobs."""
     events: list[Event] = []
-    numbered = [("work", number, job) for number, job in enumerate(jobs)]
-    run_jobs([job for _, _, job in numbered], "backend_jobs:work", workers=workers, on_event=events.append, **limits)
+    run_jobs(jobs, "backend_jobs:work", workers=workers, on_event=events.append, **limits)
     ended = [event for event in events if not isinstance(event, Started)]
     assert len(ended) == len(jobs)
     return sorted(ended, key=lambda event: jobs.index(event.job))
@@ -126,8 +126,7 @@ def result(event: Event) -> Any:
 def only_costs_itself(job: tuple[Any, ...], **limits: float) -> Failed:
     """Run a hostile job between two good ones on one worker and return how it failed."""
     before, hostile, after = outcome(("double", 1), job, ("double", 2), **limits)
-    assert result(before) == 2
-    assert result(after) == 4
+    assert (result(before), result(after)) == (2, 4)
     assert isinstance(hostile, Failed)
     assert "\n" not in hostile.reason
     return hostile
@@ -143,6 +142,7 @@ def test_results_and_events_in_order() -> None:
 
 def test_a_job_of_many_parts_has_the_time_of_them_all() -> None:
     assert result(outcome(("sleep", 0.8), timeout=0.4, parts=lambda job: 100)[0]) == "woke"
+    assert 50 < outcome(("spend", 20.0, 30.0))[0].seconds < 60  # what its parts had spent before
 
 
 def test_no_jobs_start_no_worker() -> None:

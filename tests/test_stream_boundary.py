@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,8 @@ import pytest
 import torch
 
 import lrbench
-from lrbench.boundary import fit_client, wire
+from lrbench.boundary import blocks, fit_client, wire
+from lrbench.boundary.fit_process import _Line
 from lrbench.boundary.messages import pack_view, unpack_view
 from lrbench.boundary.sandbox import Limits, require_sandbox
 from lrbench.catalogue.files import modules
@@ -126,7 +128,7 @@ def test_a_users_task_file_runs_from_the_command_line(tmp_path: Path, endless: P
     }  # fmt: skip
     assert records["mine"].scores == records["topk_sae"].scores
     assert records["truth"].scores["headline"] == pytest.approx(1.0, abs=0.01)
-    assert "4 done" in again.stdout + again.stderr or "4 cells" in again.stdout + again.stderr
+    assert "4 cells: 4 stored already, 0 to run" in again.stderr
 
 
 # odd readers
@@ -142,6 +144,7 @@ GARBAGE = {
     "[wire.send(ask._connection, {'kind': 'wanted', 'key': ask._key, 'block': i}) for i in range(3)]": "it asked for a block before",
     "wire.send(ask._connection, {'kind': 'wanted', 'key': 'mine', 'block': 0})": "it sent a message for another cell",
     "wire.send(ask._connection, {'kind': 'wanted', 'key': ask._key, 'block': 0, 'seed': 1})": "it sent a message that is none: seed",
+    "wire.send(ask._connection, {'kind': 'wanted', 'key': ask._key, 'block': 0}, b'x')": "it asked for samples before its start, or with",
     "ask._connection.sendall(b'\\0' * 64)": "it wrote to the pipe of its worker process",
 }
 
@@ -154,18 +157,25 @@ def test_what_is_no_block_is_one_line(tmp_path: Path, endless: Path, wish: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_is_drawn_for_a_view_that_holds_its_samples(tmp_path: Path) -> None:
-    own = method_file(
-        tmp_path,
-        """
+ASK = """
 frame, seen = sys._getframe(), {}
 while frame is not None:
     seen = {name: frame.f_locals[name] for name in ("key", "connection") if name in frame.f_locals} | seen
     frame = frame.f_back
 wire.send(seen["connection"], {"kind": "wanted", "key": seen["key"], "block": 0})
 time.sleep(20)
-""",
-    )
+"""
+
+
+def test_nothing_is_drawn_before_the_start(tmp_path: Path, endless: Path) -> None:
+    own = method_file(tmp_path, "pass")
+    own.write_text(own.read_text() + ASK)  # while the method is loaded
+    with pytest.raises(wire.FitFailed, match="it asked for samples before its start"):
+        fitted(own, task_of(endless))
+
+
+def test_nothing_is_drawn_for_a_view_that_holds_its_samples(tmp_path: Path) -> None:
+    own = method_file(tmp_path, ASK)
     with pytest.raises(wire.FitFailed, match="it asked for samples where none are drawn"):
         fitted(own, lrbench.load_task("noise/0.3", "smoke"))
 
@@ -173,11 +183,40 @@ time.sleep(20)
 ENDINGS = {
     "os._exit(3)": "its worker process exited with code 3",
     "os.kill(os.getpid(), 9)": "its worker process was ended by SIGKILL",
-    "view.sites.draw.turn.acquire()\nos._exit(0)": "its worker process exited with code 0",
+    "view.sites.draw._turn.acquire()\nos._exit(0)": "its worker process exited with code 0",
     "wire.send(view.sites.draw._connection, {'kind': 'wanted', 'key': view.sites.draw._key, 'block': 1})\nos._exit(4)": "exited with code 4|before it had read",
     "view.sites.draw._connection.close()\nnext(view.batches())": "its worker process|the samples have ended",
     "view.sites[0]": "LrbenchError: view.sites: this task draws its samples while training runs and holds none",
 }
+
+
+KEPT_TURN = """
+import lrbench.boundary.blocks as blocks
+blocks.TURN_SECONDS = 0.2
+child = os.fork()
+if not child:
+    view.sites.draw._turn.acquire()
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_fork_that_dies_in_its_turn_is_an_ordinary_end(tmp_path: Path, endless: Path) -> None:
+    own = method_file(tmp_path, f"{KEPT_TURN}found = next(view.batches())[0]")
+    with pytest.raises(wire.FitFailed, match="LrbenchError: no turn to ask for samples: a process that this fit has"):
+        fitted(own, task_of(endless))
+
+
+def test_nothing_is_said_out_of_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "TURN_SECONDS", 0.05)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ask = blocks.Asker(theirs, "key", (2,))
+        line = _Line(theirs, "key", ask)
+        with ask.in_turn(), pytest.raises(LrbenchError, match="no turn"):
+            line.note("too early")
+        line.note("now")
+        assert wire.receive(ours)[0]["text"] == "now"
 
 
 @pytest.mark.parametrize("limits", [None, Limits()], ids=["process", "sandbox"])
@@ -185,6 +224,7 @@ def test_fits_that_end_in_the_midst_leave_nobody(tmp_path: Path, endless: Path, 
     if limits is not None and sandbox_missing():
         pytest.skip(sandbox_missing())
     task, threads = task_of(endless), threading.active_count()
+    before = psutil.Process().children(recursive=True)  # of other tests
     fine = {
         "found = view.anchors[0]": 4,  # never reads
         "batches = view.batches(1000)\nfound = next(batches)[0]": 64,  # stops early, with a block drawn ahead
@@ -199,7 +239,8 @@ def test_fits_that_end_in_the_midst_leave_nobody(tmp_path: Path, endless: Path, 
             fitted(method_file(tmp_path, body), task, limits=limits)
     assert threading.active_count() == threads
     servers = {server.pid for server in fit_client._SERVER}
-    left = [each for each in psutil.Process().children(recursive=True) if each.pid not in servers]
+    children = [each for each in psutil.Process().children(recursive=True) if each not in before]
+    left = [each for each in children if each.pid not in servers]
     assert not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -9,7 +9,7 @@ import contextlib
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, NoReturn
 
@@ -85,7 +85,7 @@ class Asker:
 
     def __init__(self, connection: socket.socket, key: str, widths: tuple[int, ...]) -> None:
         self._connection, self._key, self._widths = connection, key, widths
-        self.turn = get_context("fork").Lock()
+        self._turn = get_context("fork").Lock()
 
     def __call__(self, block: int) -> Sites:
         """Wait for a block, or raise `LrbenchError` where it will not come."""
@@ -94,23 +94,34 @@ class Asker:
         from lrbench.streaming.stream import BLOCK
 
         sites = tuple(torch.empty(BLOCK, width, dtype=torch.float32, device="cpu") for width in self._widths)
-        if not self.turn.acquire(timeout=TURN_SECONDS):
+        with self.in_turn():
+            try:
+                wire.send(self._connection, Wanted(key=self._key, block=block).model_dump())
+                got = bytearray(NUMBER.size)
+                wire.receive_into(self._connection, memoryview(got))
+                if got != NUMBER.pack(block):
+                    raise LrbenchError(
+                        "the samples are out of step: a process that this fit started ended while it read some"
+                    )
+                for site in sites:
+                    wire.receive_into(self._connection, site.numpy().data.cast("B"))
+            except (OSError, EOFError) as error:
+                raise LrbenchError(f"the samples have ended: nobody answers ({type(error).__name__})") from error
+        return sites
+
+    @contextlib.contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Have the connection to oneself, or raise `LrbenchError` where who has it does not give it back."""
+        if not self.await_turn():
             raise LrbenchError("no turn to ask for samples: a process that this fit has started keeps it")
         try:
-            wire.send(self._connection, Wanted(key=self._key, block=block).model_dump())
-            got = bytearray(NUMBER.size)
-            wire.receive_into(self._connection, memoryview(got))
-            if got != NUMBER.pack(block):
-                raise LrbenchError(
-                    "the samples are out of step: a process that this fit started ended while it read some"
-                )
-            for site in sites:
-                wire.receive_into(self._connection, site.numpy().data.cast("B"))
-        except (OSError, EOFError) as error:
-            raise LrbenchError(f"the samples have ended: nobody answers ({type(error).__name__})") from error
+            yield
         finally:
-            self.turn.release()
-        return sites
+            self._turn.release()
+
+    def await_turn(self) -> bool:
+        """Take the turn, and return whether it came: one that died in its turn keeps it for ever."""
+        return self._turn.acquire(timeout=TURN_SECONDS)
 
     def __reduce__(self) -> NoReturn:
         raise LrbenchError("a view that draws its samples cannot be pickled: start the loader's workers by fork")

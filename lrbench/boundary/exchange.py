@@ -43,7 +43,10 @@ class FitProcess(Protocol):
 
 
 class Exchange:
-    """One request and what comes of it: one start at most, blocks where it asks for them, one answer, all for this request's own key.
+    """One request and what comes of it, all for this request's own key.
+
+    That is one start at most; after it blocks where the fit asks for them, and checkpoints, reports and notes where they are kept; then
+    one answer.
 
     Parameters
     ----------
@@ -114,6 +117,8 @@ class Exchange:
                     self.body, self.seconds = body, time.perf_counter() - began
                     return message
                 if isinstance(message, Wanted):
+                    if self.started is None or body:
+                        raise wire.Breach("it asked for samples before its start, or with bytes behind")
                     self._supply.draw(message.block)
                     continue
                 if not isinstance(message, Started):

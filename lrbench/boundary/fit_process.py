@@ -123,7 +123,8 @@ def fit_once(connection: socket.socket) -> None:
     line = _Line(connection, key, Asker(connection, key, tuple(request.stream or ())))
     answer, tensors = _answer(request, body, line)
     if os.getpid() == pid:  # a fork that the method made may not answer
-        with contextlib.suppress(OSError), line.ask.turn:  # as in `_Line.say`
+        line.ask.await_turn()  # where it does not come, the answer goes without: what is torn over there is a breach
+        with contextlib.suppress(OSError):
             wire.send(connection, answer.model_dump(), tensors)
     os._exit(0)
 
@@ -137,7 +138,7 @@ class _Line:
     def say(self, message: Message, body: bytes = b"") -> None:
         """Send a message; a fork that the method made has nothing to say."""
         if os.getpid() == self._pid:
-            with self.ask.turn:  # a block that was asked for ahead comes first
+            with self.ask.in_turn():  # a block that was asked for ahead comes first
                 wire.send(self.connection, message.model_dump(), body)
 
     def checkpoint(self, content: bytes) -> None:

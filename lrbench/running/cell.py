@@ -20,7 +20,7 @@ from lrbench.catalogue.studies import load_study
 from lrbench.catalogue.tasks import load_task
 from lrbench.errors import LrbenchError, NotApplicable, describe, one_line
 from lrbench.record import Key, Measures, ParentRecall, Provenance, Record, Timing, cell_id
-from lrbench.running.training_files import Keep, TrainingFiles
+from lrbench.running.training_files import Keep, TrainingFiles, remove_log
 from lrbench.seeds import salt_hash
 from lrbench.study import Trained
 
@@ -89,6 +89,8 @@ class Cell:
     @property
     def identity(self) -> str:
         """The hash of all that a training's bits follow from, but the number of threads, which a checkpoint brings along."""
+        from lrbench.engine.processor import instructions
+
         here = self.provenance
         facts = [
             self.suite,
@@ -106,6 +108,7 @@ class Cell:
             here.device,
             here.engine,
             sorted(here.packages.items()),
+            instructions(),
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -170,9 +173,9 @@ def run_cell(cell: Cell, ready: Ready | None = None) -> Record:
     """Train one cell in this process, unless it is ``ready``, and score it. What goes wrong becomes a failed record."""
     began, files = time.perf_counter() - (0.0 if ready is None else ready.seconds), None
     try:
-        if (
-            cell.keep is not None and ready is None and cell.kind != "reference"
-        ):  # that one has to be given the task's own view
+        if cell.keep is not None and ready is not None:
+            remove_log(cell.keep, cell.suite, cell.key)  # a training with others writes none
+        elif cell.keep is not None and cell.kind != "reference":  # which has to be given the task's own view
             files = TrainingFiles(cell.keep, cell.suite, cell.key, cell.identity, cell.threads)
             began -= files.spent
         record = attempt(cell, began, ready, files)

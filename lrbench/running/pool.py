@@ -282,7 +282,7 @@ class _Worker:
         elif kind == "told":
             yield Told(self.job, content)
         elif kind == "spent":
-            self.started = time.monotonic() - content
+            self.started = (self.started or time.monotonic()) - content
         elif kind == "result":
             yield Finished(self._take_job(), content, self._seconds(), self.peak_mb)
         else:

@@ -14,16 +14,16 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as LiveDisplay
 from rich.table import Column
 from rich.text import Text
 
-from lrbench.longrun.report import Progress as Report
+from lrbench.longrun.report import Progress
 from lrbench.record import Record
 from lrbench.running.cell import Cell
 from lrbench.store import Problem, lines_of
@@ -38,8 +38,8 @@ class _Training:
     """How far a cell is, and where it was when it first said so, which may be the middle."""
 
     began: float
-    first: Report
-    now: Report
+    first: Progress
+    now: Progress
 
     def __str__(self) -> str:
         """Say it in a few words; there is no speed yet after the first report."""
@@ -61,7 +61,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class _Bar(Progress):
+class _Bar(LiveDisplay):
     """The bar, and under it a line for each cell that trains long enough to say how far it is."""
 
     def __init__(self, trainings: dict[str, _Training], *columns: ProgressColumn, **options: Any) -> None:
@@ -126,7 +126,7 @@ class RunProgress:
         self._running[cell.id] = None
         self._update()
 
-    def told(self, cell: Cell, what: Report | str) -> None:
+    def told(self, cell: Cell, what: Progress | str) -> None:
         """Show how far a cell is, or print its line."""
         if isinstance(what, str):
             self._say(f"{cell.id}: {what}")
@@ -151,6 +151,7 @@ class RunProgress:
         """Say that cells which shared a program run again, alone."""
         for cell in cells:
             self._running.pop(cell.id, None)
+            self._trainings.pop(cell.id, None)
         self._say(f"one program for {len(cells)} cells failed, so they run alone ({cells[0].id} and others): {reason}")
         self._update()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -260,7 +261,7 @@ def run_cells(
     for record in stored if cells else ():
         check_salt(record, cells[0].salt, store)
     kept = Keep(os.path.abspath(store.folder), checkpoint_every, log)
-    cells = [replace(cell, keep=kept, provenance=cell.provenance.model_copy(update=place)) for cell in cells]
+    cells = [_placed(cell, kept, place) for cell in cells]
     todo = [cell for cell in cells if not _done(store, cell, records.get((cell.suite, cell.key)))]
     if todo:
         side_by_side = min(int(workers), len(jobs_of(todo, group)))
@@ -281,7 +282,8 @@ def run_cells(
                 reporter.started(cell)
             return
         if isinstance(event, Told):
-            reporter.told(event.job[0], event.content)
+            key, what = event.content
+            reporter.told(next(cell for cell in event.job if cell.key == key), what)
             return
         if isinstance(event, Failed) and len(event.job) > 1:
             alone.extend(event.job)
@@ -319,6 +321,12 @@ def run_cells(
     )
 
 
+def _placed(cell: Cell, kept: Keep, place: dict[str, Any]) -> Cell:
+    """Return the cell as it runs here; a log is of training, so only the kind ``"sdl"`` has one."""
+    kept = replace(kept, log=kept.log and cell.kind == "sdl")
+    return replace(cell, keep=kept, provenance=cell.provenance.model_copy(update=place))
+
+
 def _check_limits(group: int, log: bool, **numbers: float | None) -> None:
     for name, value in numbers.items():
         if value is not None and not (isfinite(value) and value > 0):
@@ -331,7 +339,7 @@ def _check_limits(group: int, log: bool, **numbers: float | None) -> None:
 
 def _done(store: Store, cell: Cell, record: Record | None) -> bool:
     """Whether a cell has its record, and its log where one is asked for."""
-    wants_log = cell.keep is not None and cell.keep.log and cell.kind == "sdl"
+    wants_log = cell.keep is not None and cell.keep.log
     has_log = store.log(cell.suite, cell.key).is_file() or (record is not None and record.status == "skipped")
     return cell.done_by(record) and (has_log or not wants_log)
 
@@ -356,7 +364,8 @@ def adopted(store: Store, cell: Cell, record: Record) -> Record:
 def keep(store: Store, event: Finished | Failed) -> Record:
     """Store the outcome of a cell, which needs its checkpoint no longer, and return the record that the store now has of it."""
     record = _kept(store, event)
-    store.checkpoint(record.suite, record.key).unlink(missing_ok=True)
+    with contextlib.suppress(LrbenchError):  # a folder in its place, which the user was told of
+        store.remove_beside(store.checkpoint(record.suite, record.key))
     return record
 
 

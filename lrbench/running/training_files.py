@@ -66,6 +66,20 @@ class Heading(BaseModel):
     sha256: str
 
 
+def say(key: Key, what: Progress | str) -> None:
+    """Tell the run something of a cell, which it names: a job may have several."""
+    tell("told", (key, one_line(what) if isinstance(what, str) else what))
+
+
+def remove_log(keep: Keep, suite: str, key: Key) -> None:
+    """Remove the log of an earlier training of a cell."""
+    store = Store(keep.out)
+    try:
+        store.remove_beside(store.log(suite, key))
+    except LrbenchError as error:  # a folder in its place ends no training
+        say(key, str(error))
+
+
 class TrainingFiles:
     """The checkpoint and the log of one cell; a `lrbench.longrun.keeper.Sink` that believes nothing of what it is told.
 
@@ -87,7 +101,7 @@ class TrainingFiles:
     """
 
     def __init__(self, keep: Keep, suite: str, key: Key, identity: str, threads: int) -> None:
-        self._keep, self._cell, self._identity = keep, (suite, *key), identity
+        self._keep, self._suite, self._key, self._identity = keep, suite, key, identity
         self._store = Store(keep.out)
         self._checkpoint, self._log = self._store.checkpoint(suite, key), self._store.log(suite, key)
         self._total = self._notes = 0
@@ -104,7 +118,7 @@ class TrainingFiles:
             tell("spent", self.spent)
             self.note(f"goes on from a checkpoint, after {self.spent:.0f} s of training")
         if self._saved is None:
-            self._log.unlink(missing_ok=True)  # of another training
+            remove_log(keep, suite, key)
         self._began = time.monotonic()
 
     def keeping(self, n_samples: int) -> Keeping:
@@ -142,20 +156,23 @@ class TrainingFiles:
             self._rows.append(report)
         if time.monotonic() >= self._next_word:
             self._next_word = time.monotonic() + TELL_SECONDS
-            tell("told", Progress(min(report.samples, self._total), self._total, report.loss, report.l0))
+            say(self._key, Progress(min(report.samples, self._total), self._total, report.loss, report.l0))
 
     def note(self, text: str) -> None:
         """Tell the user something."""
         self._notes += 1
         if self._notes <= MOST_NOTES:
-            tell("told", one_line(text))
+            say(self._key, text)
 
     def end(self, ok: bool) -> None:
         """Write the log of a training that has ended, or remove what there is of a log that nobody wants any more."""
         if not self._keep.log:
-            self._log.unlink(missing_ok=True)
+            remove_log(self._keep, self._suite, self._key)
         elif ok or self._rows:
-            self._write_log(even_empty=True)
+            try:
+                self._write_log(even_empty=True)
+            except LrbenchError as error:  # a full disk fails no cell
+                self.note(f"{error}; its log is not all there")
 
     def _write_log(self, even_empty: bool = False) -> None:
         if not self._keep.log or not (self._rows or even_empty):
@@ -164,7 +181,7 @@ class TrainingFiles:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(COLUMNS)
         for row in self._rows:
-            table.writerow([*self._cell, *(getattr(row, name) for name in COLUMNS[4:])])
+            table.writerow([self._suite, *self._key, *(getattr(row, name) for name in COLUMNS[4:])])
         self._store.write_beside(self._log, text.getvalue().encode())
 
     def _found(self) -> tuple[Heading, bytes] | Problem | None:

@@ -19,7 +19,7 @@ _LINE: list[tuple[Connection, int]] = []  # of this process to the run, and its 
 
 
 def tell(kind: str, content: Any) -> None:
-    """Say something of the job at hand to the run: ``"told"``, with anything, or ``"spent"``, with seconds that count for it too.
+    """Say something of the job at hand to the run: ``"told"``, with anything, or ``"spent"``, with more seconds that count for it.
 
     A process that is no worker, or a fork of one, says nothing.
     """
@@ -62,9 +62,8 @@ def serve(connection: Connection, work: str, setup: str | None, environment: dic
         except Exception as error:  # the result cannot be pickled
             connection.send(("failed", describe(error)))
         if last:
-            time.sleep(
-                1
-            )  # the parent ends this process and what it left running, unless the answer did not get through
+            # The parent ends this process and what it left running, unless the answer did not get through.
+            time.sleep(1)
             os._exit(0)
 
 
