@@ -15,7 +15,7 @@ from .traps import escapes, is_control, level_of, trap_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-REFERENCES = {"truth": "ceiling", "random": "floor"}
+REFERENCES = {"oracle": "ceiling", "random": "floor"}
 SCORES = ("headline", "recovery_dec", "recovery_enc", "matched_dec", "f1", "fvu", "l0", "dead", "absorption")
 LOST = ("failed", "skipped", "missing")
 STANDINGS = (*SCORES, "seconds")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-SCORE_VERSION = 1  # raise it whenever a score's definition changes: older records then stop being comparable
+SCORE_VERSION = 2  # raise it whenever a score's definition changes: older records then stop being comparable
 RECOVERY_THRESHOLD = 0.95  # the paper's tau
 LOWEST, HIGHEST = (
     -1000.0,
@@ -47,8 +47,12 @@ class Metric:
 
 
 _ROWS = (
-    Metric("headline", "score", "higher", "share of the way from random to true", None, 1.0, 0.02,
-           "matched_dec, rescaled so that a random dictionary of the task's width is 0 and the true one 1"),
+    Metric("headline", "score", "higher", "share of the way from random to oracle", None, None, 0.02,
+           "found, rescaled so that a random dictionary of the task's width is 0 and the oracle detector 1"),
+    Metric("found", "found", "higher", "mean direction x detection", 0.0, 1.0, 0.02,
+           "features that a latent points at and tells of; each latent speaks for one feature; both parts are 0 at chance"),
+    Metric("rare", "rare", "higher", "share of the way from random to oracle", None, None, 0.05,
+           "the headline over the least frequent quarter of the features"),
     Metric("matched_dec", "matched dec", "higher", "mean |cosine|", 0.0, 1.0, 0.02,
            "decoder rows matched one-to-one to true features; a feature without a live partner counts 0"),
     Metric("matched_enc", "matched enc", "higher", "mean |cosine|", 0.0, 1.0, 0.02, "the same for encoder rows"),
@@ -58,7 +62,9 @@ _ROWS = (
     Metric("recovery_dec", "recovery dec", "higher", "share of features", 0.0, 1.0, 0.05,
            "the paper's M_GT: features whose best decoder row exceeds 0.95"),
     Metric("recovery_enc", "recovery enc", "higher", "share of features", 0.0, 1.0, 0.05, "the same for encoder rows"),
-    Metric("f1", "F1", "higher", "mean F1", 0.0, 1.0, 0.03, "matched latents as detectors of their features on held-out samples"),
+    Metric("f1", "F1", "higher", "mean F1", 0.0, 1.0, 0.03, "features' latents as their detectors on held-out samples, by code > 0"),
+    Metric("precision", "precision", "higher", "mean precision", 0.0, 1.0, 0.03, "firings of a feature's latent that show the feature"),
+    Metric("recall", "recall", "higher", "mean recall", 0.0, 1.0, 0.03, "samples with a feature on which its latent fires"),
     Metric("fvu", "FVU", "lower", "share of variance", 0.0, None, 0.02, "fraction of the target's variance left unexplained"),
     Metric("l0", "L0", "none", "latents per sample", 0.0, None, 0.5, "mean number of active latents"),
     Metric("dead", "dead", "lower", "share of latents", 0.0, 1.0, 0.05,
@@ -66,7 +72,7 @@ _ROWS = (
     Metric("polysemanticity", "polysemantic", "lower", "share of live latents", 0.0, 1.0, 0.05,
            "live latents that fire for two or more isolated features"),
     Metric("absorption", "absorption", "lower", "difference of recalls", -1.0, 1.0, 0.05,
-           "recall of a parent's latent when it is alone minus recall when a child is active"),
+           "recall that a parent loses to children whose latents write it, net of what a cap on L0 does"),
     Metric("recall_alone", "recall alone", "higher", "recall", 0.0, 1.0, 0.05, "recall of a parent's latent while no child is active"),
     Metric("recall_with_child", "recall with child", "higher", "recall", 0.0, 1.0, 0.05,
            "recall of a parent's latent while a child is active"),

@@ -1,4 +1,4 @@
-"""The true dictionary: the ceiling of every table, the only method that is told the answer.
+"""The true dictionary: the true directions on both sides, read by themselves.
 
 σ: JumpReLU with one threshold, the one of a grid that detects active features best on samples of its own. No loss.
 """
@@ -19,7 +19,7 @@ CALIBRATION_SAMPLES = 4096
 
 @dataclass(frozen=True)
 class Truth(Method):
-    """W_enc = W_p and W_dec = W_r."""
+    """W_enc = W_p and W_dec = W_r; where features are more than latents, of the first scored ones."""
 
     kind: ClassVar[str] = "reference"
 
@@ -28,7 +28,8 @@ class Truth(Method):
         task = reveal(view)
         w_enc, w_dec = task.truth(view.pair)
         threshold = detection_threshold(task, view.pair, w_enc)
-        return Dictionary(w_enc, None, w_dec, None, JumpReLU(threshold), view.pair).to(view.device)
+        kept = torch.cat([task.scored, task.anchors])[: view.budget.n_latents].sort().values
+        return Dictionary(w_enc[kept], None, w_dec[kept], None, JumpReLU(threshold), view.pair).to(view.device)
 
 
 def detection_threshold(task: Task, pair: str, w_enc: torch.Tensor) -> float:

@@ -52,7 +52,7 @@ LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
 # The same inside a room: a file imports from files named before it only.
 ROOMS = {
     "streaming": ("stream",),
-    "scoring": ("auction", "assignment", "matching", "metrics"),
+    "scoring": ("auction", "assignment", "matching", "detection", "oracle", "found", "absorption", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
     "engine": ("arrays", "threads", "kernels", "processor", "mode", "selection", "reference", "rows", "ops", "latents", "encoder", "adam"),
     "longrun": ("report", "state", "keeper"),

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lrbench.dictionary import Dictionary, random_dictionary
+from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.metric_table import METRICS, RECOVERY_THRESHOLD, WITH_CHILD
-from lrbench.scoring.matching import Match, best_match, match, mcc, similarity
-from lrbench.seeds import generator
+from lrbench.scoring.absorption import parent_rows, writes_parent
+from lrbench.scoring.found import Found, find, mean, rarest, scales
+from lrbench.scoring.matching import best_match, match, mcc, similarity
 from lrbench.task import Task
 from lrbench.world import SparseFeatures
 
@@ -34,7 +34,7 @@ class Evaluation:
     curves
         ``threshold`` and, at each, ``recovery_dec`` and ``recovery_enc``.
     parents
-        For each scored parent: ``parent``, ``recall_alone``, ``recall_with_child`` (NaN where the case never occurred).
+        For each scored parent: ``parent``, ``recall_alone``, ``recall_with_child``, ``absorption`` (NaN where a case never occurred).
     """
 
     scores: dict[str, float]
@@ -92,32 +92,35 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
     true_enc, true_dec = (side[task.scored] for side in task.truth(dictionary.pair))
     enc, dec = similarity(dictionary.W_enc, true_enc), similarity(dictionary.W_dec, true_dec)
     best_enc, best_dec = best_match(enc), best_match(dec)
-    floor = floor_score(task, dictionary.pair)  # before the activity: both hold a matrix of sample x latent
+    whole, least_frequent = scales(task, dictionary.pair)
+    found = find(dictionary, task)
     features = task.evaluation()
     activity = observe(dictionary, task, features)
-    matched = match(dec, activity.live)
-    matched_dec = float(matched.similarities.mean())
-    partner = matched.partners(task.scored, task.spec.world.n_features)
-    f1 = detection_f1(activity.fires, features, partner, activity.counts)
-    parents = _parents(task, activity.fires, features, partner)
+    partner = found.partners(task)
+    fired = activity.fires[features.rows, partner[features.indices].clamp_min(0)] & (partner[features.indices] >= 0)
+    detected = detection(fired, features, partner, activity.counts)
+    l0 = float(activity.counts.sum()) / len(features)
+    parents = _parents(dictionary, task, fired, partner, l0)
     scores = {
-        "headline": (matched_dec - floor) / (1.0 - floor),
-        "matched_dec": matched_dec,
+        "headline": whole(mean(found.values)),
+        "found": mean(found.values),
+        "rare": least_frequent(mean(found.values[rarest(task)])),
+        "matched_dec": float(match(dec, activity.live).similarities.mean()),
         "matched_enc": float(match(enc, activity.live).similarities.mean()),
         "mip_dec": float(best_dec.mean()),
         "mip_enc": float(best_enc.mean()),
         "recovery_dec": recovery(best_dec),
         "recovery_enc": recovery(best_enc),
-        "f1": _mean(f1[feature] for feature in task.scored.tolist()),
         "fvu": activity.fvu,
-        "l0": float(activity.counts.sum()) / len(features),
+        "l0": l0,
         "dead": 1.0 - float(activity.live.float().mean()),
         "polysemanticity": activity.polysemanticity,
-        "absorption": _mean(row["recall_alone"] - row["recall_with_child"] for row in parents),
-        "recall_alone": _mean(row["recall_alone"] for row in parents),
-        "recall_with_child": _mean(row["recall_with_child"] for row in parents),
         "mcc": mcc(dictionary.W_dec, true_dec),
-        "escape": escape(dictionary, task, matched, activity.fires, features),
+        "escape": escape(dictionary, task, found, activity.fires, features),
+    }
+    scores |= {name: _mean(detected[name][feature] for feature in task.scored.tolist()) for name in detected}
+    scores |= {
+        name: _mean(row[name] for row in parents) for name in ("absorption", "recall_alone", "recall_with_child")
     }
     curves = {"threshold": THRESHOLDS}
     curves |= {
@@ -135,55 +138,52 @@ def recovery(best: Float[Tensor, " feature"], threshold: float = RECOVERY_THRESH
 def escape(
     dictionary: Dictionary,
     task: Task,
-    matched: Match,
+    found: Found,
     fires: Bool[Tensor, "sample latent"],
     features: SparseFeatures,
 ) -> float:
     """Return the share of the trapped, scored features that have a latent of their own; NaN where the task traps none.
 
-    Its own is a feature's partner in the one-to-one matching of decoder rows, with a cosine above 0.95. A parent's must also
-    fire on most samples (more than half) in which a given child is active, for each of its children that is ever seen.
+    Its own is a feature's partner if its decoder row has a cosine above 0.95 with the feature. A parent's must also fire on most
+    samples (more than half) in which a given child is active, for each of its children that is ever seen.
 
     Parameters
     ----------
     dictionary, task
         What is scored.
-    matched
-        The partners of the scored features, in the order of ``task.scored``.
+    found
+        The partners of the scored features.
     fires, features
-        As for `detection_f1`.
+        Which latents are positive on which sample, and what is active there.
     """
-    scored = task.scored.tolist()
+    scored, true = task.scored.tolist(), task.truth(dictionary.pair)[1]
     trapped = set(task.start(dictionary.pair)[1]) & set(scored)
-    found = []
+    escaped = []
     for place in (place for place, feature in enumerate(scored) if feature in trapped):
-        own = float(matched.similarities[place]) > RECOVERY_THRESHOLD
-        for child in task.spec.world.children.get(scored[place], ()):
-            shown = fires[features.rows[features.indices == child], matched.latents[place]]
+        feature, latent = scored[place], int(found.latents[place])
+        own = latent >= 0
+        own = (
+            own
+            and float(similarity(dictionary.W_dec[latent : latent + 1], true[feature : feature + 1]))
+            > RECOVERY_THRESHOLD
+        )
+        for child in task.spec.world.children.get(feature, ()):
+            shown = fires[features.rows[features.indices == child], latent]
             own = own and (len(shown) == 0 or float(shown.float().mean()) > WITH_CHILD)
-        found.append(float(own))
-    return _mean(found)
-
-
-@lru_cache(maxsize=64)
-def floor_score(task: Task, pair: str) -> float:
-    """Return ``matched_dec`` of the random dictionary at the task's width: the zero of the headline."""
-    true_enc, true_dec = task.truth(pair)
-    shape = (task.spec.n_latents, true_enc.shape[1], true_dec.shape[1])
-    floor = random_dictionary(*shape, rng=generator(task.fit_seed, "init"), pair=pair)
-    live = observe(floor, task, task.evaluation()).live
-    return float(match(similarity(floor.W_dec, true_dec[task.scored]), live).similarities.mean())
+        escaped.append(float(own))
+    return _mean(escaped)
 
 
 def _parents(
-    task: Task, fires: Bool[Tensor, "sample latent"], features: SparseFeatures, partner: Int[Tensor, " feature"]
+    dictionary: Dictionary, task: Task, fired: Bool[Tensor, " active"], partner: Int[Tensor, " feature"], l0: float
 ) -> list[dict[str, float]]:
     spec = task.spec.world
     scored = [feature for feature in task.scored.tolist() if feature in spec.children]
     if not scored:
         return []
-    recalls = parent_recalls(fires, features, partner, spec.parents)
-    return [{"parent": p, "recall_alone": recalls[p][0], "recall_with_child": recalls[p][1]} for p in scored]
+    writes = writes_parent(dictionary.W_dec, task.truth(dictionary.pair)[1], partner, spec.parents)
+    rows = parent_rows(fired, task.evaluation(), writes, spec.parents, l0)
+    return [{"parent": parent, **rows[parent]} for parent in scored]
 
 
 @dataclass(frozen=True)
@@ -234,22 +234,22 @@ def observe(dictionary: Dictionary, task: Task, features: SparseFeatures) -> Act
     return Activity(fires, counts, live, residual / variance, polysemantic)
 
 
-def detection_f1(
-    fires: Bool[Tensor, "sample latent"],
+def detection(
+    fired: Bool[Tensor, " active"],
     features: SparseFeatures,
     partner: Int[Tensor, " feature"],
     counts: Int[Tensor, " latent"],
-) -> list[float]:
-    """Return the F1 of each feature's partner as its detector: predicted active where the latent fires.
+) -> dict[str, list[float]]:
+    """Return ``f1``, ``precision`` and ``recall`` of each feature's partner as its detector: predicted active where the latent fires.
 
     Parameters
     ----------
-    fires
-        Which latents are positive on which sample.
+    fired
+        For every active feature of ``features`` whether its partner fires; not where it has none.
     features
         The true features of the samples.
     partner
-        The latent of every feature, -1 where there is none: its F1 is 0.
+        The latent of every feature, -1 where there is none: all three are 0.
     counts
         On how many samples each latent fires.
 
@@ -258,13 +258,15 @@ def detection_f1(
     One value per feature, NaN for a feature that no sample shows.
     """
     n_features = len(partner)
-    active = features.indices
-    hit = fires[features.rows, partner[active].clamp_min(0)] & (partner[active] >= 0)
-    hits = torch.bincount(active[hit], minlength=n_features)
-    shown = torch.bincount(active, minlength=n_features)
+    hits = torch.bincount(features.indices[fired], minlength=n_features)
+    shown = torch.bincount(features.indices, minlength=n_features)
     predicted = torch.where(partner >= 0, counts[partner.clamp_min(0)], 0)
-    f1 = 2 * hits / (shown + predicted)
-    return torch.where(shown > 0, f1, torch.nan).tolist()
+    figures = {
+        "f1": 2 * hits / (shown + predicted),
+        "precision": hits / predicted.clamp_min(1),
+        "recall": hits / shown,
+    }
+    return {name: torch.where(shown > 0, values, torch.nan).tolist() for name, values in figures.items()}
 
 
 def firings(fires: Bool[Tensor, "sample latent"]) -> Int[Tensor, " latent"]:
@@ -272,38 +274,6 @@ def firings(fires: Bool[Tensor, "sample latent"]) -> Int[Tensor, " latent"]:
     return torch.stack(
         [fires[start : start + 1024].sum(0, dtype=torch.int32) for start in range(0, len(fires), 1024)]
     ).sum(0)
-
-
-def parent_recalls(
-    fires: Bool[Tensor, "sample latent"], features: SparseFeatures, partner: Int[Tensor, " feature"], parents: list[int]
-) -> list[tuple[float, float]]:
-    """Return, for every feature, the recall of its partner while no child is active, and while one is.
-
-    Parameters
-    ----------
-    fires, features, partner
-        As for `detection_f1`.
-    parents
-        The parent of every feature, -1 where there is none.
-
-    Returns
-    -------
-    One pair per feature, NaN where the case never occurred. Without a partner the recall is 0. Absorption is the difference
-    (Chanin et al. 2024, arXiv 2409.14507, find it with probes; here the truth is known).
-    """
-    n_features = len(partner)
-    parent_of, rows, active = torch.tensor(parents), features.rows, features.indices
-    child = parent_of[active] >= 0
-    woken = torch.unique(rows[child] * n_features + parent_of[active[child]])  # (sample, parent) with an active child
-    with_child = torch.isin(rows * n_features + active, woken)
-    fired = fires[rows, partner[active].clamp_min(0)] & (partner[active] >= 0)
-    recalls = []
-    for case in (~with_child, with_child):
-        shown = torch.bincount(active[case], minlength=n_features)
-        recalls.append(
-            torch.bincount(active[case & fired], minlength=n_features) / shown
-        )  # 0/0 is NaN: it never occurred
-    return list(zip(recalls[0].tolist(), recalls[1].tolist(), strict=True))
 
 
 def _encoded(dictionary: Dictionary, inputs: Tensor) -> Iterator[tuple[slice, Float[Tensor, "batch latent"]]]:

@@ -1,0 +1,149 @@
+"""Which features a dictionary has found: who points at them, and tells when they are there. `docs/metrics.md` has the reasons.
+
+A latent's value for a feature is the product of two parts, both 0 at chance and 1 at their best:
+
+* direction: the signed cosine of its decoder row with the feature's, counted from what a random dictionary of the task's width reaches;
+* detection: the F1 of its reading W_enc x + b_enc at the best threshold >= 0, counted from what a latent reaches that is always on.
+
+Every latent speaks for one feature, the one that it has the largest value for. A feature is found as well as its best speaker finds it.
+The activation has no part in this: it chooses among readings, and `f1` says how well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lrbench.dictionary import Dictionary, random_dictionary
+from lrbench.errors import LrbenchError
+from lrbench.scoring.detection import Detector, Shown
+from lrbench.scoring.matching import match, similarity, unit_rows
+from lrbench.scoring.oracle import oracle_dictionary
+from lrbench.seeds import generator
+from lrbench.task import Task
+
+BLOCK = 256  # latents that are read at a time
+LEAST = 0.01  # what the oracle has to find beyond chance, else there is nothing to be found
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well every scored feature is found, in the order of ``task.scored``.
+
+    Parameters
+    ----------
+    values
+        The value of its best speaker, 0 where it has none.
+    latents
+        That latent, -1 where there is none.
+    """
+
+    values: Float[Tensor, " feature"]
+    latents: Int[Tensor, " feature"]
+
+    def partners(self, task: Task) -> Int[Tensor, " all_features"]:
+        """Return the latent of every feature of the world, -1 where it has none or is an anchor."""
+        partner = torch.full((task.spec.world.n_features,), -1)
+        partner[task.scored] = self.latents
+        return partner
+
+
+def find(dictionary: Dictionary, task: Task) -> Found:
+    """Return how well a dictionary on the CPU finds the scored features, on the task's held-out samples.
+
+    Raises
+    ------
+    LrbenchError
+        When readings are not finite.
+    """
+    features = task.evaluation()
+    inputs = task.observed(features, dictionary.pair)[0].to(dictionary.W_enc)
+    shown = Shown(features, task.spec.world.n_features)
+    directions = direction(dictionary, task)
+    values, latents = torch.zeros(len(task.scored)), torch.full((len(task.scored),), -1)
+    for some in torch.split(directions.any(1).nonzero().flatten(), BLOCK):
+        readings = torch.addmm(dictionary.b_enc[some], inputs, dictionary.W_enc[some].T).T.contiguous()
+        if not bool(torch.isfinite(readings).all()):
+            raise LrbenchError("readings of the held-out samples are not finite: they cannot be scored")
+        for latent, reading in zip(some.tolist(), readings.numpy(), strict=True):
+            value, place = best_value(reading, directions[latent], task, shown)
+            if value > float(values[place]):
+                values[place], latents[place] = value, latent
+    return Found(values, latents)
+
+
+def best_value(
+    reading: NDArray[Any], directions: Float[Tensor, " feature"], task: Task, shown: Shown
+) -> tuple[float, int]:
+    """Return a latent's largest value, and the place of the feature that it is for among the scored ones."""
+    detector, best, chosen = Detector(reading), 0.0, 0
+    most, places = directions.sort(descending=True, stable=True)
+    for part, place in zip(most.tolist(), places.tolist(), strict=True):
+        if part <= best:  # a value is at most its direction's part
+            break
+        samples = shown.samples(int(task.scored[place]))
+        always = 2.0 * samples.mean() / (1.0 + samples.mean())
+        value = part * (detector.f1(samples) - always) / (1.0 - always)
+        if value > best:
+            best, chosen = value, place
+    return best, chosen
+
+
+def direction(dictionary: Dictionary, task: Task) -> Float[Tensor, "latent feature"]:
+    """Return how well every latent points at every scored feature: 0 at chance, 1 where its decoder row is the feature's direction."""
+    true = task.truth(dictionary.pair)[1][task.scored]
+    chance = chance_cosine(task, dictionary.pair)
+    cosines = unit_rows(dictionary.W_dec) @ unit_rows(true).T
+    return ((cosines - chance) / (1.0 - chance)).clamp_(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a random dictionary and the oracle find of some features, on average: the 0 and the 1 of a score."""
+
+    floor: float
+    ceiling: float
+
+    def __call__(self, found: float) -> float:
+        """Return the share of the way from the floor to the ceiling; NaN where the oracle finds no more than chance does."""
+        reach = self.ceiling - self.floor
+        return (found - self.floor) / reach if reach > LEAST else float("nan")
+
+
+@lru_cache(maxsize=8)
+def scales(task: Task, pair: str) -> tuple[Scale, Scale]:
+    """Return the scales of `headline` and of `rare`."""
+    floor, ceiling = (find(it(task, pair), task).values for it in (floor_dictionary, oracle_dictionary))
+    rare = rarest(task)
+    return Scale(mean(floor), mean(ceiling)), Scale(mean(floor[rare]), mean(ceiling[rare]))
+
+
+def mean(values: Float[Tensor, " feature"]) -> float:
+    """Return the mean in double precision."""
+    return float(values.double().mean())
+
+
+def rarest(task: Task) -> Int[Tensor, " rare"]:
+    """Return the places among the scored features of the least frequent quarter; of equal rates the first count as rarer."""
+    rates = torch.tensor(task.spec.world.rates, dtype=torch.float64)[task.scored]
+    return rates.argsort(stable=True)[: -(-len(rates) // 4)]
+
+
+def floor_dictionary(task: Task, pair: str) -> Dictionary:
+    """Return the random dictionary at the task's width, the one that the method ``random`` returns in a run."""
+    true_enc, true_dec = task.truth(pair)
+    shape = (task.spec.n_latents, true_enc.shape[1], true_dec.shape[1])
+    return random_dictionary(*shape, rng=generator(task.fit_seed, "init"), pair=pair)
+
+
+@lru_cache(maxsize=8)
+def chance_cosine(task: Task, pair: str) -> float:
+    """Return the mean |cosine| that random directions of the task's width reach, matched one-to-one."""
+    floor = floor_dictionary(task, pair)
+    return float(match(similarity(floor.W_dec, task.truth(pair)[1][task.scored])).similarities.mean())
