@@ -42,7 +42,7 @@ def step_seconds(spec: WorldSpec, budget: Budget, tick: Callable[[str], object])
 
     The two take turns; medians over `ROUNDS` turns.
     """
-    world, method = World(spec, seed=0), lrbench.load_method("topk_sae", k=budget.l0)
+    world, method = World(spec, seed=0), lrbench.load_method("topk_sae", k=budget.k())
 
     def draw(block: int) -> tuple[Tensor]:
         return (world.represent(world.sample(BLOCK, "data", block), 0, "data", block),)

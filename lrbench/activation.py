@@ -6,6 +6,7 @@ JumpReLU when its dictionary is made (see ``methods/gated_sae.py``), so it needs
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,17 +86,17 @@ class BatchTopK:
     Parameters
     ----------
     k
-        Mean number of latents that stay per sample.
+        Mean number of latents that stay per sample, whole or not.
     threshold
         Once it is set (training does), a latent stays where z > threshold, and a sample's code no longer depends on its batch.
     """
 
-    k: int
+    k: float
     threshold: float | None = None
     name = "batchtopk"
 
     def __post_init__(self) -> None:
-        check_k(self.k)
+        check_mean_k(self.k)
         if self.threshold is not None and not isinstance(self.threshold, float) and not _is_whole(self.threshold):
             raise LrbenchError(f"threshold: expected one number or None, got {describe_value(self.threshold)}")
 
@@ -103,7 +104,7 @@ class BatchTopK:
         """Return z where it stays, else 0."""
         if self.threshold is not None:
             return torch.where(z > self.threshold, z, 0.0).relu()
-        keep = self.k * z[..., 0].numel()
+        keep = max(1, round(self.k * z[..., 0].numel()))
         if keep >= z.numel():
             return z.relu()
         flat = z.flatten()
@@ -112,7 +113,7 @@ class BatchTopK:
 
     def state(self) -> dict[str, Tensor]:
         """Return k and, once it is set, the threshold."""
-        state = {"k": torch.tensor(self.k)}
+        state = {"k": torch.tensor(self.k, dtype=torch.float64 if isinstance(self.k, float) else None)}
         return (
             state
             if self.threshold is None
@@ -175,7 +176,7 @@ def from_state(name: str, state: dict[str, Tensor]) -> Activation:
         if name == "topk":
             return TopK(state["k"].item())  # type: ignore[arg-type]
         if name == "batchtopk":
-            return BatchTopK(state["k"].item(), state["threshold"].item() if "threshold" in state else None)  # type: ignore[arg-type]
+            return BatchTopK(state["k"].item(), state["threshold"].item() if "threshold" in state else None)
         if name == "jumprelu":
             return JumpReLU(state["threshold"])
     except KeyError as missing:
@@ -190,6 +191,14 @@ def check_k(k: int) -> None:
     if not _is_whole(k) or k < 1:
         shown = f"{k!r}" if not isinstance(k, int) or abs(k) <= LARGEST else f"a number of {k.bit_length()} bits"
         raise LrbenchError(f"k={shown}: expected a whole number of latents >= 1")
+
+
+def check_mean_k(k: float) -> None:
+    """Raise `LrbenchError` unless k is a number of latents above 0, whole or not."""
+    if not isinstance(k, float):
+        check_k(k)
+    elif not 0 < k < math.inf:
+        raise LrbenchError(f"k={k!r}: expected a mean number of latents > 0")
 
 
 def _is_whole(value: object) -> bool:

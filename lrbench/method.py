@@ -45,7 +45,7 @@ class Method(ABC):
     ...
     ...     def fit(self, view, seed=0):
     ...         rows = view.head(self.skip + view.budget.n_latents)[0][self.skip :]
-    ...         return Dictionary(rows, None, rows, None, activation.TopK(view.budget.l0))
+    ...         return Dictionary(rows, None, rows, None, activation.TopK(view.budget.k()))
     >>> METHOD = FirstSamples(skip=4)
     >>> METHOD.kind, METHOD.pair, METHOD.hyperparameters()
     ('baseline', 'autoencoder', {'skip': 4})

@@ -107,7 +107,7 @@ def readable(text: str) -> str:
     'topk_sae[k:32:lr:0.003] and not smoke'
     """
     inside = BRACKETS.sub(lambda found: re.sub(r"[=,|()'\"]", ":", found[0]), text)
-    return inside.replace("=", ":")  # the sign means nothing to -k, so `-k ratio=2` can only be of an address
+    return inside.replace("=", ":")  # the sign means nothing to -k, so `-k l0=2` can only be of an address
 
 
 class Bench:

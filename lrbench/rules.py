@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from lrbench import activation
-from lrbench.activation import Activation, check_k
+from lrbench.activation import Activation, check_k, check_mean_k
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.latents import Latents
 from lrbench.engine.rows import add_gradient
@@ -29,6 +29,12 @@ Parameters = dict[str, Tensor]
 @dataclass(frozen=True)
 class Rule:
     """ReLU, and the base of the others: nothing to learn, nothing to bind.
+
+    Attributes
+    ----------
+    holds_l0
+        Whether the rule itself lets as many latents be active as are aimed at. Where it does not, a term that punishes activity has
+        to, and is steered to it (`lrbench.steering`).
 
     Examples
     --------
@@ -44,8 +50,10 @@ class Rule:
     JumpReLU(threshold=0.10000000149011612)
     """
 
+    holds_l0: ClassVar[bool] = False
+
     def bind(self, budget: Budget) -> Self:
-        """Return the rule with what it takes from the budget filled in."""
+        """Return the rule with what it takes from the budget filled in; the budget's L0 is what the method aims at."""
         return self
 
     def start(self, n_latents: int) -> Parameters:
@@ -106,42 +114,34 @@ class TopK(Rule):
     Parameters
     ----------
     k
-        Latents a sample; None takes ``ratio`` times the budget's L0, rounded up, when training begins.
-    ratio
-        See ``k``.
+        Latents a sample; None takes what is aimed at, rounded, when training begins.
 
     Raises
     ------
     LrbenchError
-        For a k below 1 or a ratio that is not above 0, and when it is used before it knows its k.
+        For a k below 1, and when it is used before it knows its k.
 
     Examples
     --------
     >>> from lrbench.view import Budget
-    >>> TopK(ratio=1.25).bind(Budget(n_latents=64, n_samples=9600, batch_size=64, l0=3))
-    TopK(k=4, ratio=1.25)
+    >>> TopK().bind(Budget(n_latents=64, n_samples=9600, batch_size=64, l0=3.7))
+    TopK(k=4)
     """
 
     k: int | None = None
-    ratio: float = 1.0
+    holds_l0: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.k is not None:
             check_k(self.k)
-        if not self.ratio > 0:
-            raise LrbenchError(f"ratio={self.ratio}: expected a multiple of the L0 budget > 0")
 
     def bind(self, budget: Budget) -> Self:
         """Fill in k."""
-        return self if self.k is not None else replace(self, k=min(budget.n_latents, math.ceil(self.ratio * budget.l0)))
+        return self if self.k is not None else replace(self, k=budget.k())
 
     def known_k(self) -> int:
         """Return k, or raise `LrbenchError` while neither the declaration nor `bind` has said it."""
-        if self.k is None:
-            raise LrbenchError(
-                f"{type(self).__name__}(k=None): expected a number of latents; give k, or call bind(budget) before training"
-            )
-        return self.k
+        return _known(self, self.k)
 
     def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
         """Return the k largest of a sample."""
@@ -155,22 +155,47 @@ class TopK(Rule):
 
 
 @dataclass(frozen=True)
-class BatchTopK(TopK):
+class BatchTopK(Rule):
     """The k·B largest of a batch; the finished dictionary has the threshold that lets k per sample pass.
 
     Source: Bussmann et al. 2024, arXiv 2412.06410.
+
+    Parameters
+    ----------
+    k
+        Mean number of latents a sample, whole or not; None takes what is aimed at when training begins.
+
+    Raises
+    ------
+    LrbenchError
+        For a k that is not above 0, and when it is used before it knows its k.
     """
+
+    k: float | None = None
+    holds_l0: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.k is not None:
+            check_mean_k(self.k)
+
+    def bind(self, budget: Budget) -> Self:
+        """Fill in k."""
+        return self if self.k is not None else replace(self, k=min(float(budget.n_latents), budget.l0))
+
+    def known_k(self) -> float:
+        """Return k, or raise `LrbenchError` while neither the declaration nor `bind` has said it."""
+        return _known(self, self.k)
 
     def select(self, encoder: Encoder, x: Float[Tensor, "batch d_in"], p: Parameters) -> Latents:
         """Return the k·B largest."""
         return encoder.batch_top(x, self.known_k())
 
-    backward = Rule.backward  # as in `TopK`
+    backward = Rule.backward  # as in `TopK`: that of the latents which `select` lists
 
     def freeze(self, p: Parameters, z: Float[Tensor, "sample latent"]) -> tuple[Tensor, Tensor, Activation]:
         """Calibrate the threshold: the (k·B)-th largest pre-activation of B training samples."""
         k = self.known_k()
-        keep = min(k * len(z), z.numel())
+        keep = min(max(1, round(k * len(z))), z.numel())
         threshold = max(0.0, float(z.flatten().topk(keep).values[-1]))
         return p["W_enc"], p["b_enc"], activation.BatchTopK(k, threshold)
 
@@ -212,7 +237,7 @@ class JumpReLU(Rule):
         threshold = pre.of_latent(p["log_threshold"].exp())
         return _Heaviside.apply(pre.values, threshold, self.bandwidth).sum() / pre.n_samples  # type: ignore[no-any-return, no-untyped-call]
 
-    def count_backward(self, pre: Latents, p: Parameters, weight: float) -> None:
+    def count_backward(self, pre: Latents, p: Parameters, weight: Tensor | float) -> None:
         """Give the thresholds the gradient of ``weight`` times `count`."""
         threshold = p["log_threshold"].exp()
         inside = (pre.values - pre.of_latent(threshold)).abs() < self.bandwidth / 2
@@ -262,6 +287,17 @@ class Gated(Rule):
         scale = p["log_scale"].exp()
         threshold = (p["b_mag"] - scale * p["b_enc"]).clamp_min(0.0)
         return scale.unsqueeze(1) * p["W_enc"], p["b_mag"], activation.JumpReLU(threshold)
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _known(rule: Rule, k: Number | None) -> Number:
+    if k is None:
+        raise LrbenchError(
+            f"{type(rule).__name__}(k=None): expected a number of latents; give k, or call bind(budget) before training"
+        )
+    return k
 
 
 class _Jump(torch.autograd.Function):

@@ -6,6 +6,7 @@ file declares them; nothing else differs between a ReLU SAE and an anchored Matr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -25,9 +26,11 @@ from lrbench.method import Method
 from lrbench.pairing import check_pair
 from lrbench.rules import Parameters, Rule
 from lrbench.seeds import generator
+from lrbench.steering import Controller, mean_l0
 from lrbench.terms import Gradient, Step, Term, has_closed_form, plus, squared_error, squared_error_backward
-from lrbench.view import TrainView
+from lrbench.view import Budget, TrainView
 
+OWN = ("lr", "batch_size", "l0", "resample")  # hyper-parameters of the loop itself
 CALIBRATION_SAMPLES = 4096
 WARMUP = 0.02  # share of the steps in which the learning rate rises
 DECAY = 0.3  # share of the steps, at the end, in which it falls to zero
@@ -49,6 +52,9 @@ class SDL(Method):
         Peak learning rate of Adam; it rises over the first 2% of the steps and falls to 0 over the last 30%.
     batch_size
         Samples per step, the budget's by default.
+    l0
+        Active latents per sample to aim at, as a multiple of the budget's L0. A rule such as TopK holds it; otherwise the terms that
+        punish activity are steered to it.
     resample
         How often dead latents are re-initialised toward badly reconstructed inputs (Bricken et al. 2023), evenly over the
         first 60% of the run; 0 for never.
@@ -56,14 +62,15 @@ class SDL(Method):
     Raises
     ------
     LrbenchError
-        For a hyper-parameter out of its range, and for a term that does not work with the rule.
+        For a hyper-parameter out of its range, for a term that does not work with the rule, and for an ``l0`` where neither the rule
+        nor a term can follow it.
 
     Examples
     --------
     >>> import lrbench
     >>> from lrbench.rules import TopK
     >>> from lrbench.terms import AuxK
-    >>> method = SDL(rule=TopK(ratio=1.25), terms=(AuxK(),), lr=3e-3)
+    >>> method = SDL(rule=TopK(), terms=(AuxK(),), l0=2.0, lr=3e-3)
     >>> view = lrbench.load_task("superposition/1.30x", "smoke").view()
     >>> method.fit(view, seed=0).activation
     TopK(k=4)
@@ -73,6 +80,7 @@ class SDL(Method):
     terms: tuple[Term, ...] = ()
     lr: float = 1e-2
     batch_size: int | None = None
+    l0: float = 1.0
     resample: int = 0
     kind: ClassVar[str] = "sdl"
 
@@ -84,6 +92,8 @@ class SDL(Method):
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise LrbenchError(f"batch_size={self.batch_size}: expected at least 1, or None for the budget's")
+        if not 0 < self.l0 < math.inf:
+            raise LrbenchError(f"l0={self.l0}: expected a multiple of the world's mean L0 > 0, such as 0.5")
         for term in self.terms:
             if not isinstance(term, Term):
                 raise LrbenchError(f"terms holds {term!r}: expected instances of lrbench.terms.Term, for example L1()")
@@ -92,10 +102,23 @@ class SDL(Method):
                 raise LrbenchError(
                     f"the term {type(term).__name__} with the rule {found}: expected the rule {needed}; change one of them"
                 )
+        if self.l0 != 1.0 and not self.rule.holds_l0 and not self.steered:
+            raise LrbenchError(
+                f"l0={self.l0}: nothing in this method can follow it; expected a rule such as TopK() or a term such as L1()"
+            )
+
+    @property
+    def steered(self) -> bool:
+        """Whether the L0 is reached by steering the terms that punish activity."""
+        return not self.rule.holds_l0 and any(term.punishes_activity for term in self.terms)
+
+    def aim(self, budget: Budget) -> Budget:
+        """Return the budget with the L0 that the method aims at."""
+        return replace(budget, l0=self.l0 * budget.l0)
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return the loop's own by name, the rule's by name, and each term's as ``<term>_<name>``."""
-        own = {name: getattr(self, name) for name in ("lr", "batch_size", "resample")}
+        own = {name: getattr(self, name) for name in OWN}
         of_rule = {f.name: getattr(self.rule, f.name) for f in fields(self.rule)}
         of_terms = {f"{term.name}_{name}": value for term in self.terms for name, value in vars(term).items()}
         return own | of_rule | of_terms
@@ -106,7 +129,7 @@ class SDL(Method):
         for name in changes:
             if name not in known:
                 raise LrbenchError(f"unknown hyper-parameter {name!r}: expected one of {', '.join(known)}")
-        own = {name: changes[name] for name in changes if name in ("lr", "batch_size", "resample")}
+        own = {name: changes[name] for name in changes if name in OWN}
         rule = replace(self.rule, **{f.name: changes[f.name] for f in fields(self.rule) if f.name in changes})
         terms = tuple(
             replace(
@@ -121,7 +144,7 @@ class SDL(Method):
         """Train on the view's batches and return the dictionary."""
         view = view.paired(self.pair)
         rng = generator(seed, "init")
-        rule = self.rule.bind(view.budget)
+        rule = self.rule.bind(self.aim(view.budget))
         p = start_parameters(view, rule, rng)
         self._train(view, rule, p, rng)
         with torch.no_grad():
@@ -137,12 +160,13 @@ class SDL(Method):
         anchors = view.anchors
         last_fired = torch.zeros(len(p["W_enc"]), device=view.device)
         dead = torch.zeros_like(last_fired, dtype=torch.bool)
+        controller = Controller(torch.tensor(self.aim(view.budget).l0, device=view.device), steps, on=self.steered)
         resample_at = resample_steps(steps, self.resample)
         closed = has_closed_form(rule, self.terms)
         first = 0
         if (saved := view.saved()) is not None:
             first, dead = saved["step"], saved["dead"].to(view.device)
-            restore(saved, p, optimiser, encoder, last_fired, rng)
+            restore(saved, p, optimiser, controller, encoder, last_fired, rng)
         for step, (x, target) in enumerate(view.batches(batch_size, first), first):
             with torch.set_grad_enabled(not closed):
                 pre = rule.select(encoder, x, p)
@@ -151,18 +175,19 @@ class SDL(Method):
             dead = last_fired < step - DEAD_AFTER * steps
             state = Step(
                 x=x, target=target, reconstruction=reconstruction, pre=pre, latents=latents,
-                p=p, encoder=encoder, rule=rule, dead=dead, anchors=anchors,
+                p=p, encoder=encoder, rule=rule, dead=dead, anchors=anchors, pressure=controller.pressure,
             )  # fmt: skip
             loss = (backward if closed else backward_by_autograd)(state, self.terms)
             view.report(step + 1, (step + 1) * batch_size, partial(figures, state, self.terms, loss))
             optimiser.step(self.lr * learning_rate(step, steps))
             with torch.no_grad():
+                controller.see(latents)
                 latents.mark_fired(last_fired, step)
                 if step + 1 in resample_at:
                     still_dead = step - last_fired > DEAD_AFTER * steps
                     resample_dead(replace(state, dead=still_dead), optimiser, rng, tied=self.pair != "transcoder")
                     last_fired.masked_fill_(still_dead, step)
-            view.save(partial(to_save, step + 1, steps, p, optimiser, encoder, last_fired, dead, rng))
+            view.save(partial(to_save, step + 1, steps, p, optimiser, controller, encoder, last_fired, dead, rng))
         return dead
 
 
@@ -199,6 +224,7 @@ def to_save(
     steps: int,
     p: Parameters,
     optimiser: Adam,
+    controller: Controller,
     encoder: Encoder,
     last_fired: Tensor,
     dead: Tensor,
@@ -206,19 +232,26 @@ def to_save(
 ) -> dict[str, Any]:
     """Return all that the steps after ``step`` depend on; after the last one that is the parameters alone."""
     adam = optimiser.state() if step < steps else None
-    return {"step": step, "p": p, "adam": adam, "density": encoder.density, "last_fired": last_fired, "dead": dead,
-            "rng": rng.get_state()}  # fmt: skip
+    return {"step": step, "p": p, "adam": adam, "l0": controller.state(), "density": encoder.density,
+            "last_fired": last_fired, "dead": dead, "rng": rng.get_state()}  # fmt: skip
 
 
 @torch.no_grad()
 def restore(
-    saved: dict[str, Any], p: Parameters, optimiser: Adam, encoder: Encoder, last_fired: Tensor, rng: torch.Generator
+    saved: dict[str, Any],
+    p: Parameters,
+    optimiser: Adam,
+    controller: Controller,
+    encoder: Encoder,
+    last_fired: Tensor,
+    rng: torch.Generator,
 ) -> None:
     """Put a training back to where `to_save` found it."""
     for name, tensor in p.items():
         tensor.copy_(saved["p"][name])
     if saved["adam"] is not None:
         optimiser.load_state(saved["adam"])
+    controller.load_state(saved["l0"])
     encoder.density = saved["density"]
     last_fired.copy_(saved["last_fired"])
     rng.set_state(saved["rng"])
@@ -230,8 +263,7 @@ def figures(step: Step, terms: tuple[Term, ...], loss: Tensor | None) -> dict[st
     loss = objective(step, terms) if loss is None else loss  # the closed form does not need it
     error = (step.target - step.reconstruction).pow(2).sum()
     variance = (step.target - step.target.mean(dim=0)).pow(2).sum()
-    active = (step.latents.values > 0).sum() / step.latents.n_samples
-    told = torch.stack([loss, active, error / variance]).tolist()
+    told = torch.stack([loss, mean_l0(step.latents), error / variance]).tolist()
     return dict(zip(("loss", "l0", "fvu"), told, strict=True)) | {"dead": int(step.dead.sum())}
 
 

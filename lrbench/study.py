@@ -21,7 +21,7 @@ class Block:
     Parameters
     ----------
     tasks, methods
-        Addresses, as on the command line: ``"absorption/even"``, ``"superposition[1.45]"``, ``"topk_sae[ratio=1|2]+anchored"``.
+        Addresses, as on the command line: ``"absorption/even"``, ``"superposition[1.45]"``, ``"topk_sae[l0=1|2]+anchored"``.
     seeds
         The seeds themselves. No suite uses those from 1000 on: settings are chosen on them.
     """
@@ -63,7 +63,7 @@ class Study:
     Examples
     --------
     >>> def plan(suite, seeds):
-    ...     return [Block(["superposition[1.2|1.4]"], ["topk_sae[ratio=1|2]"], range(seeds or 3))]
+    ...     return [Block(["superposition[1.2|1.4]"], ["topk_sae[l0=1|2]"], range(seeds or 3))]
     >>> def write(records, suite, path):
     ...     path.write_text(f"{len(records)} cells\\n")
     ...     return "written"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -257,7 +256,7 @@ class Task:
                 self.spec.n_latents,
                 self.spec.n_samples,
                 self.spec.batch_size,
-                max(1, math.ceil(self.spec.world.mean_l0)),
+                self.spec.world.mean_l0,
             ),
             seed=derive_seed(self.root, "view"),
             pair=pair or "autoencoder",

@@ -37,6 +37,8 @@ class Step:
         Latents that have not fired for a while.
     anchors
         The known features' directions on the input and on the target side.
+    pressure
+        By what a term that punishes activity has to multiply its weight: 1, or what the L0 controller steers.
     """
 
     x: Float[Tensor, "batch d_in"]
@@ -49,6 +51,7 @@ class Step:
     rule: Rule
     dead: Bool[Tensor, " latent"]
     anchors: tuple[Float[Tensor, "anchor d_in"], Float[Tensor, "anchor d_out"]]
+    pressure: Float[Tensor, ""] | float = 1.0
 
 
 @dataclass
@@ -87,6 +90,9 @@ class Term(ABC):
         Prefix of the term's hyper-parameters.
     needs
         The rule that the term works with, any by default; `lrbench.sdl.SDL` checks it when a method is declared.
+    punishes_activity
+        Whether it presses latents to be inactive. Such a term multiplies its weight by ``step.pressure``, which is steered so that as
+        many are active as are aimed at (`lrbench.steering`); its weight is where that begins.
 
     Examples
     --------
@@ -104,6 +110,7 @@ class Term(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[type[Rule]] = Rule
+    punishes_activity: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, step: Step) -> Float[Tensor, ""]:
@@ -133,14 +140,15 @@ class L1(Term):
 
     weight: float = 0.1
     name = "l1"
+    punishes_activity = True
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
-        return self.weight * step.latents.l1()
+        return self.weight * step.pressure * step.latents.l1()
 
     def backward(self, step: Step, gradient: Gradient) -> None:
         """Add the gradient in the latents."""
-        share = self.weight / step.latents.n_samples
+        share = self.weight * step.pressure / step.latents.n_samples
         gradient.latents = share if gradient.latents is None else gradient.latents + share
 
 
@@ -154,16 +162,17 @@ class L0(Term):
     weight: float = 0.05
     name = "l0"
     needs = JumpReLU
+    punishes_activity = True
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
         assert isinstance(step.rule, JumpReLU)  # for the type checker: SDL has compared it with `needs`
-        return self.weight * step.rule.count(step.pre, step.p)
+        return self.weight * step.pressure * step.rule.count(step.pre, step.p)
 
     def backward(self, step: Step, gradient: Gradient) -> None:
         """Give the thresholds their gradient."""
         assert isinstance(step.rule, JumpReLU)  # as above
-        step.rule.count_backward(step.pre, step.p, self.weight)
+        step.rule.count_backward(step.pre, step.p, self.weight * step.pressure)
 
 
 @dataclass(frozen=True)
@@ -176,19 +185,20 @@ class GateLoss(Term):
     weight: float = 0.1
     name = "gate"
     needs = Gated
+    punishes_activity = True
 
     def __call__(self, step: Step) -> Float[Tensor, ""]:
         """Return the batch mean."""
         gate = step.pre.relu()
         through_gate = gate.decode(step.p["W_dec"].detach(), step.p["b_dec"].detach())
-        return self.weight * gate.l1() + squared_error(step.target, through_gate)
+        return self.weight * step.pressure * gate.l1() + squared_error(step.target, through_gate)
 
     def backward(self, step: Step, gradient: Gradient) -> None:
         """Add the gradient in the pre-activations; the decoder is frozen here."""
         w_dec = step.p["W_dec"].detach()
         gate = step.pre.relu()
         vectors = squared_error_backward(step.target, gate.decode(w_dec, step.p["b_dec"]))
-        for_gate = gate.project(w_dec, vectors) + self.weight / gate.n_samples
+        for_gate = gate.project(w_dec, vectors) + self.weight * step.pressure / gate.n_samples
         gradient.pre = plus(gradient.pre, step.pre.where_positive(for_gate))
 
 

@@ -102,7 +102,7 @@ class AutoAnchored(SDL):
 
     def _scout(self, view: TrainView, seed: int) -> Rows:
         """Train for a while; no more samples are looked at than those of the batches."""
-        rng, rule = generator(seed, "init"), self.rule.bind(view.budget)
+        rng, rule = generator(seed, "init"), self.rule.bind(self.aim(view.budget))
         p = start_parameters(view, rule, rng)
         dead = self._train(view, rule, p, rng)
         return Rows(*(p[name].detach()[~dead] for name in ("W_enc", "W_dec")))

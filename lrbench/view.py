@@ -32,13 +32,24 @@ class Budget:
     batch_size
         The batch size that the scale was laid out for; a method may choose another within ``n_samples``.
     l0
-        Active latents per sample to aim at: the world's mean number of active features, rounded up.
+        Active latents per sample to aim at: the world's mean number of active features, exactly.
     """
 
     n_latents: int
     n_samples: int
     batch_size: int
-    l0: int
+    l0: float
+
+    def k(self, times: float = 1.0) -> int:
+        """Return ``times`` the L0 as a number of latents: rounded, at least 1 and at most all.
+
+        Examples
+        --------
+        >>> budget = Budget(n_latents=64, n_samples=9600, batch_size=64, l0=2.1)
+        >>> [budget.k(times) for times in (0.1, 0.5, 1, 2, 100)]
+        [1, 1, 2, 4, 64]
+        """
+        return min(self.n_latents, max(1, round(times * self.l0)))
 
 
 class Keeper:

@@ -26,7 +26,7 @@ class AlternatingConvexSearch(Method):
 
     passes: int = 18
     samples: int = 32_768
-    ratio: float = 1.25
+    l0: float = 1.0
     decoder_iterations: int = 20
     encoder_iterations: int = 3
     kind: ClassVar[str] = "sdl"
@@ -34,7 +34,7 @@ class AlternatingConvexSearch(Method):
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return what is reached when the budget is spent or no step lowers the error."""
         view = view.paired(self.pair)
-        rule = TopK(ratio=self.ratio).bind(view.budget)
+        rule = TopK(view.budget.k(self.l0))
         p = {name: t.detach() for name, t in start_parameters(view, rule, generator(seed, "init")).items()}
         w_enc, b_enc, w_dec, b_dec, k = p["W_enc"], p["b_enc"], p["W_dec"], p["b_dec"], rule.known_k()
         x, target = view.head(min(self.samples, max(1, view.budget.n_samples // self.passes)))

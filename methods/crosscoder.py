@@ -9,4 +9,4 @@ from lrbench.rules import TopK
 from lrbench.sdl import SDL
 from lrbench.terms import AuxK
 
-METHOD = SDL(rule=TopK(ratio=1.5), terms=(AuxK(),), pair="crosscoder")
+METHOD = SDL(rule=TopK(), terms=(AuxK(),), pair="crosscoder")

@@ -42,7 +42,7 @@ class OnlineDictionaryLearning(Method):
         with ended_by_budget():
             learner.fit(x.double().numpy())
         rows = torch.nn.functional.normalize(torch.from_numpy(learner.components_).float(), dim=1)
-        return Dictionary(rows, None, rows, None, TopK(view.budget.l0)).to(view.device)
+        return Dictionary(rows, None, rows, None, TopK(view.budget.k())).to(view.device)
 
 
 METHOD = OnlineDictionaryLearning()

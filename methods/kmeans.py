@@ -34,7 +34,7 @@ class SphericalKMeans(Method):
             random_state=random_state(seed),
         ).fit(x.numpy())
         rows = torch.nn.functional.normalize(torch.from_numpy(means.cluster_centers_).float(), dim=1)
-        return Dictionary(rows, None, rows, None, TopK(view.budget.l0)).to(view.device)
+        return Dictionary(rows, None, rows, None, TopK(view.budget.k())).to(view.device)
 
 
 METHOD = SphericalKMeans()

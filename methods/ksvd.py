@@ -33,8 +33,8 @@ class KSVD(Method):
         order = torch.randperm(len(x), generator=generator(seed, "init"))[: view.budget.n_latents]
         atoms = normalize(x[order.to(x.device)], dim=1)
         for _ in range(min(self.max_iter, view.budget.n_samples // self.samples)):
-            atoms = _updated(x, atoms, *pursue(x, atoms, min(view.budget.l0, len(atoms))))
-        return Dictionary(atoms, None, atoms, None, TopK(view.budget.l0))
+            atoms = _updated(x, atoms, *pursue(x, atoms, min(view.budget.k(), len(atoms))))
+        return Dictionary(atoms, None, atoms, None, TopK(view.budget.k()))
 
 
 def _updated(x: Tensor, atoms: Tensor, chosen: Tensor, weights: Tensor, residual: Tensor) -> Tensor:

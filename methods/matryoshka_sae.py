@@ -9,4 +9,4 @@ from lrbench.rules import TopK
 from lrbench.sdl import SDL
 from lrbench.terms import AuxK, Prefixes
 
-METHOD = SDL(rule=TopK(ratio=1.25), terms=(AuxK(), Prefixes(weight=0.3)), pair="autoencoder")
+METHOD = SDL(rule=TopK(), terms=(AuxK(), Prefixes(weight=0.3)), pair="autoencoder")

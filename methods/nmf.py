@@ -37,7 +37,7 @@ class NonNegativeParts(Method):
             parts.fit(torch.cat([x.relu(), (-x).relu()], dim=1).numpy())
         halves = torch.from_numpy(parts.components_).float()
         rows = torch.nn.functional.normalize(halves[:, : view.d_in] - halves[:, view.d_in :], dim=1)
-        return Dictionary(rows, None, rows, None, TopK(view.budget.l0)).to(view.device)
+        return Dictionary(rows, None, rows, None, TopK(view.budget.k())).to(view.device)
 
 
 METHOD = NonNegativeParts()

@@ -9,4 +9,4 @@ from lrbench.rules import TopK
 from lrbench.sdl import SDL
 from lrbench.terms import AuxK
 
-METHOD = SDL(rule=TopK(ratio=1.25), terms=(AuxK(),), pair="transcoder")
+METHOD = SDL(rule=TopK(), terms=(AuxK(),), pair="transcoder")

@@ -46,11 +46,11 @@ def tasks(*patterns: str) -> list[str]:
 @pytest.mark.parametrize(
     ("spelling", "name"),
     [
-        ("topk_sae[ratio=2]", "topk_sae[ratio=2]"),
-        ("topk_sae[ ratio = 2.0 ]", "topk_sae[ratio=2]"),
+        ("topk_sae[l0=2]", "topk_sae[l0=2]"),
+        ("topk_sae[ l0 = 2.0 ]", "topk_sae[l0=2]"),
         ("topk_sae[lr=3e-3,k=32]", "topk_sae[k=32,lr=0.003]"),
         ("topk_sae[k=32,lr=0.003]", "topk_sae[k=32,lr=0.003]"),
-        ("topk_sae[ratio=1.25]", "topk_sae"),  # what is the default anyway
+        ("topk_sae[l0=1.0]", "topk_sae"),  # what is the default anyway
         ("topk_sae[k=None]", "topk_sae"),
         ("topk_sae[k=32]+anchored", "topk_sae[k=32]+anchored"),
         ("topk_sae+anchored[k=32]", "topk_sae[k=32]+anchored"),
@@ -84,9 +84,9 @@ def test_a_task_has_one_name_however_it_is_spelled(spelling: str, name: str) -> 
 
 
 def test_a_list_stands_for_several() -> None:
-    assert methods("topk_sae[ratio=1|1.5|2]") == ["topk_sae[ratio=1]", "topk_sae[ratio=1.5]", "topk_sae[ratio=2]"]
-    assert len(methods("topk_sae[ratio=1|2,lr=0.1|0.2]")) == 4
-    assert methods("topk_sae[ratio=2]", "topk_sae[ratio=2.0]") == ["topk_sae[ratio=2]"]
+    assert methods("topk_sae[l0=0.5|1.5|2]") == ["topk_sae[l0=0.5]", "topk_sae[l0=1.5]", "topk_sae[l0=2]"]
+    assert len(methods("topk_sae[l0=1|2,lr=0.1|0.2]")) == 4
+    assert methods("topk_sae[l0=2]", "topk_sae[l0=2.0]") == ["topk_sae[l0=2]"]
     assert methods("*topk_sae[lr=0.5]") == ["batchtopk_sae[lr=0.5]", "topk_sae[lr=0.5]"]
     assert tasks("superposition[1.45|1.3]", "noise/0.3") == ["noise/0.3", "superposition/1.30x", "superposition[1.45]"]
 
@@ -100,21 +100,21 @@ def test_brackets_without_a_sign_are_a_glob_as_before() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("topk_sae[ratoi=2]", "unknown hyper-parameter 'ratoi': did you mean ratio"),
-        ("topk_sae[zzz=2]", "expected lr, batch_size, resample, k, ratio"),
+        ("topk_sae[resampel=2]", "unknown hyper-parameter 'resampel': did you mean resample"),
+        ("topk_sae[zzz=2]", "expected lr, batch_size, l0, resample, k, auxk_weight"),
         ("pca[k=2]", "unknown hyper-parameter .k.: expected samples"),
-        ("topk_sae[ratio]", "expected key=value"),
-        ("topk_sae[ratio=]", "a value is missing"),
+        ("topk_sae[l0]", "expected key=value"),
+        ("topk_sae[l0=]", "a value is missing"),
         ("topk_sae[]", "a value is missing"),
-        ("topk_sae[ratio=1,ratio=2]", "ratio stands twice"),
-        ("topk_sae[ratio=two]", "ratio='two', expected a number, such as 1.25"),
+        ("topk_sae[l0=1,l0=2]", "l0 stands twice"),
+        ("topk_sae[l0=two]", "l0='two', expected a number, such as 1"),
         ("topk_sae[resample=1.5]", "resample=1.5, expected a whole number"),
-        ("topk_sae[ratio=-1]", "ratio=-1.0: expected"),
-        ("topk_sae[ratio=1e999]", "is no value"),
-        ("topk_sae[ratio=__import__('os').system('x')]", "is no value"),
-        ("topk_sae[ratio=[1]*10**9]", "is no value"),
-        ("topk_sea[ratio=2]", "unknown method 'topk_sea\\[ratio=2\\]': did you mean topk_sae"),
-        ("topk_sae[ratio=2]+anchord", "unknown method"),
+        ("topk_sae[l0=-1]", "l0=-1.0: expected a multiple of the world's mean L0 > 0"),
+        ("topk_sae[l0=1e999]", "is no value"),
+        ("topk_sae[l0=__import__('os').system('x')]", "is no value"),
+        ("topk_sae[l0=[1]*10**9]", "is no value"),
+        ("topk_sea[l0=2]", "unknown method 'topk_sea\\[l0=2\\]': did you mean topk_sae"),
+        ("topk_sae[l0=2]+anchord", "unknown method"),
     ],
 )
 def test_a_wrong_method_is_one_line(name: str, message: str) -> None:
@@ -146,7 +146,7 @@ def test_a_wrong_task_is_one_line(name: str, message: str) -> None:
 
 def test_one_method_or_task_is_one_only() -> None:
     with pytest.raises(LrbenchError, match="stands for 2 methods"):
-        lrbench.load_method("topk_sae[ratio=1|2]")
+        lrbench.load_method("topk_sae[l0=1|2]")
     with pytest.raises(LrbenchError, match="stands for 2 tasks"):
         load_task("superposition[1.4|1.5]")
 
@@ -159,7 +159,7 @@ def test_a_file_is_addressed_too(tmp_path: Path) -> None:
     task.write_text(
         'from lrbench.task import family\n\n\n@family(levels={"1": 1.0})\ndef waves(x, scale):\n    "Waves."\n    return scale.task(noise=x)\n'
     )
-    assert methods(f"{method}[ratio=2|1]+anchored") == ["mine[ratio=2]+anchored", "mine+anchored"]
+    assert methods(f"{method}[l0=2|1]+anchored") == ["mine[l0=2]+anchored", "mine+anchored"]
     cells = plan("smoke", [f"{task}::waves[0.5]"], [f"{method}[k=3]"])
     assert [cell.id for cell in cells] == ["waves[0.5][mine[k=3]-seed0]"]
     assert lrbench.load_method(cells[0].source).hyperparameters()["k"] == 3
@@ -182,21 +182,21 @@ def test_records_files_and_frames_know_the_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["run", "--suite", "smoke", "--task", "superposition[1.45]", "--device", "cpu", "--workers", "2", "--out"]
-    assert main([*command, "r", "--method", "topk_sae[ratio=1|2]"]) == 0
+    assert main([*command, "r", "--method", "topk_sae[l0=0.5|2]"]) == 0
     folder = Path("r/smoke/superposition[1.45]")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "topk_sae[ratio=1].seed0.json",
-        "topk_sae[ratio=2].seed0.json",
+        "topk_sae[l0=0.5].seed0.json",
+        "topk_sae[l0=2].seed0.json",
     ]
     frame = lrbench.load_records("r")
-    assert [*frame["method"]] == ["topk_sae[ratio=1]", "topk_sae[ratio=2]"]
-    assert {hyper["ratio"] for hyper in frame["hyperparameters"]} == {1.0, 2.0}
+    assert [*frame["method"]] == ["topk_sae[l0=0.5]", "topk_sae[l0=2]"]
+    assert {hyper["l0"] for hyper in frame["hyperparameters"]} == {0.5, 2.0}
     assert isinstance(frame, pd.DataFrame)
     capsys.readouterr()
-    assert main([*command, "r", "--method", "topk_sae[ratio=2.0]", "--method", "topk_sae[ratio=1]"]) == 0
+    assert main([*command, "r", "--method", "topk_sae[l0=2.0]", "--method", "topk_sae[l0=0.5]"]) == 0
     assert "2 were stored already" in capsys.readouterr().out
     assert main(["leaderboard", "r"]) == 0
-    assert "topk_sae[ratio=2]" in Path("r/LEADERBOARD.md").read_text(encoding="utf-8")
+    assert "topk_sae[l0=2]" in Path("r/LEADERBOARD.md").read_text(encoding="utf-8")
     assert main(["compare", "r", "r"]) == 0
     assert "2 cells compared" in capsys.readouterr().out
     assert len(Store("r").read()[0]) == 2

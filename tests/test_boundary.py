@@ -208,19 +208,19 @@ def test_brackets_of_a_file_are_read_on_the_other_side(tmp_path: Path) -> None:
     file, mark = tmp_path / "mine.py", tmp_path / "pid"
     text = modules("methods")["topk_sae"].read_text()
     file.write_text(f"{text}\nimport os, pathlib\npathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n")
-    cells = plan("smoke", [TASK], [f"{file}[ratio=2|1.0]"])
-    assert [cell.method for cell in cells] == ["mine[ratio=2]", "mine[ratio=1]"]
+    cells = plan("smoke", [TASK], [f"{file}[l0=2|0.50]"])
+    assert [cell.method for cell in cells] == ["mine[l0=2]", "mine[l0=0.5]"]
     assert mark.read_text() != str(os.getpid())
-    with pytest.raises(LrbenchError, match="did you mean ratio"):
-        plan("smoke", [TASK], [f"{file}[ratoi=2]"])
+    with pytest.raises(LrbenchError, match="did you mean resample"):
+        plan("smoke", [TASK], [f"{file}[resampel=2]"])
 
 
-@pytest.mark.parametrize("name", ["ca", "[ratio=2]+anchored", "[\x1b=2]", "[a=1][b=2]"])
+@pytest.mark.parametrize("name", ["ca", "[l0=2]+anchored", "[\x1b=2]", "[a=1][b=2]"])
 def test_a_file_cannot_say_that_it_is_another_method(tmp_path: Path, name: str) -> None:
     patch = f"import lrbench.catalogue.address\nlrbench.catalogue.address.settings_text = lambda values: {name!r}\n"
     (tmp_path / "p.py").write_text(f"{modules('methods')['topk_sae'].read_text()}\n{patch}")
     with pytest.raises(LrbenchError, match=r"it answered .* expected 1 times"):
-        plan("smoke", [TASK], [f"{tmp_path / 'p.py'}[ratio=2]"])
+        plan("smoke", [TASK], [f"{tmp_path / 'p.py'}[l0=2]"])
 
 
 def test_a_file_that_hangs_or_dies_when_it_is_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_a_file_that_hangs_or_dies_when_it_is_read_is_one_line(tmp_path: Path, m
     ):
         (tmp_path / "mine.py").write_text(f"{body}\nMETHOD = SDL()\n")
         with pytest.raises(LrbenchError, match=says):
-            plan("smoke", [TASK], [f"{tmp_path / 'mine.py'}[ratio=2]"])
+            plan("smoke", [TASK], [f"{tmp_path / 'mine.py'}[l0=2]"])
 
 
 @pytest.mark.parametrize("by", ["script", "module"])

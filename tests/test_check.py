@@ -167,8 +167,8 @@ def test_a_run_and_the_check_say_the_same_of_one_fault(name: str) -> None:
 
 
 def test_brackets_are_checked_with_what_they_set() -> None:
-    (info,) = select_methods(["topk_sae[ratio=2]"])
-    assert Subject(info).method.hyperparameters()["ratio"] == 2
+    (info,) = select_methods(["topk_sae[l0=2]"])
+    assert Subject(info).method.hyperparameters()["l0"] == 2
 
 
 def test_a_kind_that_no_table_knows_is_refused(linear: Path) -> None:

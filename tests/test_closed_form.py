@@ -44,7 +44,7 @@ class Overlap(Term):
         return self.weight * (rows @ rows.T).pow(2).sum()
 
 
-METHOD = SDL(rule=TopK(ratio=1.25), terms=(AuxK(), Overlap()), pair="autoencoder")
+METHOD = SDL(rule=TopK(), terms=(AuxK(), Overlap()), pair="autoencoder")
 '''
 
 

@@ -30,7 +30,7 @@ ORDER = (
     ("scoring",),
     ("theory",),
     ("engine",),
-    ("rules",),
+    ("rules", "steering"),
     ("terms",),
     ("method",),
     ("alternate",),

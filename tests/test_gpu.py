@@ -93,7 +93,7 @@ def test_a_step_on_a_gpu_is_that_of_the_kernels_and_never_waits(name: str) -> No
     "names",
     [
         ("relu_sae", "jumprelu_sae", "gated_sae", "topk_sae", "batchtopk_sae", "matryoshka_sae+anchored"),
-        ("topk_sae[lr=0.003]", "topk_sae+resample", "topk_sae[ratio=2]+anchored"),
+        ("topk_sae[lr=0.003]", "topk_sae+resample", "topk_sae[l0=2]+anchored"),
         ("transcoder", "transcoder+anchored"),
         ("crosscoder", "crosscoder+resample"),
     ],

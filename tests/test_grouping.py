@@ -77,7 +77,7 @@ def test_all_methods_of_a_pairing_train_in_one_program_as_alone(pair: str, view:
 
 
 def test_seeds_and_hyperparameters_of_one_method(view: Callable[..., TrainView]) -> None:
-    names = ["topk_sae", "topk_sae[lr=0.003]", "topk_sae[ratio=2]", "topk_sae[auxk_weight=1]"]
+    names = ["topk_sae", "topk_sae[lr=0.003]", "topk_sae[l0=2]", "topk_sae[auxk_weight=1]"]
     trained = assert_as_alone([Member(sdl(name), view(seed=seed), seed) for seed in (0, 1) for name in names])
     assert len({round(float(found.W_enc.sum()), 6) for found in trained}) == len(trained)
 

@@ -135,7 +135,7 @@ class Own(lrbench.Method):
         for _ in range(self.trainings):
             layer = self.train(view)
         rows = layer.weight.detach()
-        return lrbench.Dictionary(rows, None, rows, None, lrbench.activation.TopK(view.budget.l0))
+        return lrbench.Dictionary(rows, None, rows, None, lrbench.activation.TopK(view.budget.k()))
 
     def train(self, view: TrainView) -> torch.nn.Linear:
         layer = torch.nn.Linear(view.d_in, view.budget.n_latents)

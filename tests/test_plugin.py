@@ -243,23 +243,23 @@ LISTING = ("--collect-only", "-q", "-o", "addopts=")
 @pytest.mark.parametrize(
     ("expression", "selected"),
     [
-        ("topk_sae[ratio=2]", [2]),
-        ("topk_sae[ratio=2] or topk_sae[ratio=3]", [2, 3]),
-        ("not topk_sae[ratio=2]", [3, 4]),
-        ("ratio", [2, 3, 4]),
-        ("ratio=3", [3]),
+        ("topk_sae[l0=2]", [2]),
+        ("topk_sae[l0=2] or topk_sae[l0=3]", [2, 3]),
+        ("not topk_sae[l0=2]", [3, 4]),
+        ("l0", [2, 3, 4]),
+        ("l0=3", [3]),
         ("topk_sae and waves", [2, 3, 4]),
-        ("topk_sae[ratio=4,resample=1]", [4]),
-        ("topk_sae[ratio=4,resample=2]", []),
-        ("waves/easy[topk_sae[ratio=2]-seed0]", [2]),
+        ("topk_sae[l0=4,resample=1]", [4]),
+        ("topk_sae[l0=4,resample=2]", []),
+        ("waves/easy[topk_sae[l0=2]-seed0]", [2]),
     ],
 )
 def test_k_reads_addresses(project: pytest.Pytester, expression: str, selected: list[int]) -> None:
-    methods = ("--lrbench-method", "topk_sae[ratio=2|3]", "--lrbench-method", "topk_sae[resample=1,ratio=4]")
+    methods = ("--lrbench-method", "topk_sae[l0=2|3]", "--lrbench-method", "topk_sae[resample=1,l0=4]")
     named = ("--lrbench-task", "waves/easy", "-k", expression)
     found = ids_of(project.runpytest_subprocess("my_tasks", *SMOKE, *methods, *named, *LISTING))
-    texts = {2: "topk_sae[ratio=2]", 3: "topk_sae[ratio=3]", 4: "topk_sae[ratio=4,resample=1]"}
-    assert found == [f"waves/easy[{texts[ratio]}-seed0]" for ratio in selected]
+    texts = {2: "topk_sae[l0=2]", 3: "topk_sae[l0=3]", 4: "topk_sae[l0=4,resample=1]"}
+    assert found == [f"waves/easy[{texts[l0]}-seed0]" for l0 in selected]
 
 
 def test_tasks_are_chosen_and_added_by_their_address(project: pytest.Pytester) -> None:

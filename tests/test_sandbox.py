@@ -242,6 +242,6 @@ def test_brackets_are_read_inside_too(tmp_path: Path) -> None:
     mark, file = tmp_path / "mark", tmp_path / "mine.py"
     text = f"\ntry:\n    open({str(mark)!r}, 'w')\nexcept OSError:\n    pass\n"
     file.write_text(modules("methods")["topk_sae"].read_text() + text)
-    (cell,) = plan("smoke", [TASK], [f"{file}[ratio=2]"], sandbox=True)
-    assert (cell.method, cell.isolation) == ("mine[ratio=2]", "sandbox")
+    (cell,) = plan("smoke", [TASK], [f"{file}[l0=2]"], sandbox=True)
+    assert (cell.method, cell.isolation) == ("mine[l0=2]", "sandbox")
     assert not mark.exists()

@@ -299,7 +299,7 @@ def test_resampled_latents_point_at_what_is_badly_reconstructed() -> None:
 
 
 def test_a_view_of_another_pair_is_paired_anew(task: Task) -> None:
-    method = SDL(rule=TopK(ratio=1.0), pair="transcoder")
+    method = SDL(rule=TopK(), pair="transcoder")
     assert equal(method.fit(task.view(), 2), method.fit(task.view("transcoder"), 2))
 
 
@@ -318,6 +318,6 @@ def test_penalties_make_codes_sparser_and_prefixes_put_the_common_first(
     assert l0["l1"] < 0.7 * l0["relu"]
     assert l0["l0"] < 0.7 * l0["jump"]
     view = load_task("frequency/zipf1.0", "smoke").view()
-    nested = SDL(rule=TopK(ratio=1.0), terms=(Prefixes(shares=(1 / 4,)),)).fit(view)
+    nested = SDL(rule=TopK(), terms=(Prefixes(shares=(1 / 4,)),)).fit(view)
     often = (nested.encode(view.head(4096)[0]) > 0).float().mean(0)
     assert often[:16].mean() > 2 * often[16:].mean()

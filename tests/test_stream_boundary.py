@@ -42,7 +42,7 @@ class Mine(lrbench.Method):
     def fit(self, view, seed=0):
 {body}
         rows = torch.nn.functional.normalize(found[: view.budget.n_latents], dim=1)
-        return lrbench.Dictionary(rows, None, rows, None, TopK(view.budget.l0))
+        return lrbench.Dictionary(rows, None, rows, None, TopK(view.budget.k()))
 
 
 METHOD = Mine()

@@ -105,7 +105,7 @@ def test_a_task_builds_and_its_view_has_its_shapes(name: str, load_task: Callabl
         assert [tuple(anchors.shape) for anchors in view.anchors] == [(spec.n_anchors, dim) for dim in dims]
         assert bool(torch.isfinite(inputs).all() and torch.isfinite(targets).all())
         assert len(view.head(10**9)[0]) == spec.n_distinct
-    assert view.budget.l0 - 1 < world.mean_l0 <= view.budget.l0
+    assert view.budget.l0 == world.mean_l0
     if task.family != "settling":  # whose trainings are short on purpose
         assert spec.n_samples >= spec.n_distinct
     assert spec.n_latents >= world.n_features or name == "superposition/4.00x"

@@ -247,9 +247,9 @@ def test_a_rule_that_does_not_know_its_k_says_so(rule: TopK) -> None:
 
 def test_k_comes_from_the_budget_unless_it_is_given() -> None:
     budget = Budget(n_latents=10, n_samples=100, batch_size=10, l0=3)
-    assert [TopK(ratio=ratio).bind(budget).k for ratio in (1.0, 1.1, 2.0, 99.0)] == [3, 4, 6, 10]
-    assert TopK(k=7, ratio=2.0).bind(budget).k == 7
-    bound = BatchTopK(ratio=2.0).bind(budget)
-    assert bound == BatchTopK(k=6, ratio=2.0)
+    assert [TopK().bind(replace(budget, l0=l0)).k for l0 in (0.2, 2.4, 3.0, 3.6, 99.0)] == [1, 2, 3, 4, 10]
+    assert [BatchTopK().bind(replace(budget, l0=l0)).k for l0 in (0.2, 2.4, 3, 99.0)] == [0.2, 2.4, 3, 10]
+    assert [rule.bind(budget).k for rule in (TopK(k=7), BatchTopK(k=7.5))] == [7, 7.5]
+    bound = TopK().bind(budget)
     assert Rule().bind(budget) == Rule()
     assert replace(bound, k=2).bind(budget).k == 2

@@ -60,7 +60,7 @@ class Request(_Message):
     device: str = "cpu"
     pair: str = ""
     view_seed: int = 0
-    budget: dict[str, int] = {}
+    budget: dict[str, Any] = {}
     stream: list[int] | None = None
     start: DictionaryFacts | None = None
     kept: Kept | None = None

@@ -56,16 +56,14 @@ def settings(inside: str, whole: str) -> list[dict[str, Any]]:
 
     Examples
     --------
-    >>> settings("ratio=1|2,k=None", "topk_sae[ratio=1|2,k=None]")
-    [{'ratio': 1, 'k': None}, {'ratio': 2, 'k': None}]
+    >>> settings("l0=1|2,k=None", "topk_sae[l0=1|2,k=None]")
+    [{'l0': 1, 'k': None}, {'l0': 2, 'k': None}]
     """
     listed: dict[str, list[Any]] = {}
     for part in _split(inside, ",", whole):
         key, sign, values = (piece.strip() for piece in part.partition("="))
         if not sign or not key.isidentifier():
-            raise LrbenchError(
-                f"{whole}: expected key=value in the brackets, such as [ratio=2], found {part.strip()!r}"
-            )
+            raise LrbenchError(f"{whole}: expected key=value in the brackets, such as [l0=2], found {part.strip()!r}")
         if key in listed:
             raise LrbenchError(f"{whole}: {key} stands twice; list its values as [{key}=1|2]")
         listed[key] = [value_of(text, whole) for text in _split(values, "|", whole)]
@@ -179,7 +177,7 @@ def _split(text: str, sign: str, whole: str) -> Iterator[str]:
 
 def _part(text: str, whole: str) -> str:
     if not text.strip():
-        raise LrbenchError(f"{whole}: a value is missing; expected something such as [ratio=2], [ratio=1|2] or [1.45]")
+        raise LrbenchError(f"{whole}: a value is missing; expected something such as [l0=2], [l0=1|2] or [1.45]")
     return text
 
 

@@ -45,8 +45,8 @@ def canonical(source: str, inside: str) -> list[str]:
 
     Examples
     --------
-    >>> canonical("topk_sae", "ratio=2|1.0"), canonical("topk_sae", "k=none")
-    (['[ratio=2]', '[ratio=1]'], [''])
+    >>> canonical("topk_sae", "l0=2|0.50"), canonical("topk_sae", "k=none")
+    (['[l0=2]', '[l0=0.5]'], [''])
     """
     base, _, twin = split(source)
     whole = _joined(f"{base}[{inside}]", twin)
@@ -69,8 +69,8 @@ def select_methods(
     ----------
     patterns
         Names, globs, or paths ``FILE.py`` (``FILE.py+anchored`` for a file's anchored twin, and so on). Brackets behind a name
-        set hyper-parameters: ``topk_sae[ratio=2]``, ``topk_sae[k=32,lr=0.003]+anchored``; listed values are several methods,
-        ``topk_sae[ratio=1|2]``.
+        set hyper-parameters: ``topk_sae[l0=2]``, ``topk_sae[k=32,lr=0.003]+anchored``; listed values are several methods,
+        ``topk_sae[l0=1|2]``.
     canonical_of_file
         What stands in for `canonical` where the method is a user's file, which has to be imported for it.
 
@@ -83,8 +83,8 @@ def select_methods(
 
     Examples
     --------
-    >>> [info.name for info in select_methods(["topk_sae[ratio=2|1.0]+anchored"])]
-    ['topk_sae[ratio=2]+anchored', 'topk_sae[ratio=1]+anchored']
+    >>> [info.name for info in select_methods(["topk_sae[l0=2|0.5]+anchored"])]
+    ['topk_sae[l0=2]+anchored', 'topk_sae[l0=0.5]+anchored']
     """
     catalogue = method_catalogue()
     if not patterns:
@@ -128,7 +128,7 @@ def load_method(name: str | Path, **hyperparameters: Any) -> Method:
     Parameters
     ----------
     name
-        A catalogue name (``"topk_sae"``, ``"topk_sae+anchored"``, ``"topk_sae[ratio=2]"``) or a path ``FILE.py``.
+        A catalogue name (``"topk_sae"``, ``"topk_sae+anchored"``, ``"topk_sae[l0=2]"``) or a path ``FILE.py``.
     hyperparameters
         What differs from the declared values, for instance ``lr=1e-3``.
 
@@ -141,7 +141,7 @@ def load_method(name: str | Path, **hyperparameters: Any) -> Method:
 
     Examples
     --------
-    >>> load_method("topk_sae[ratio=2]").hyperparameters()["ratio"]
+    >>> load_method("topk_sae[l0=2]").hyperparameters()["l0"]
     2.0
     """
     name = str(name)

@@ -46,7 +46,7 @@ class CLASS(Method):
         rows = torch.randn(view.budget.n_latents, view.d_in, generator=generator(seed, "init"))
         rows = normalize(rows, dim=1).to(view.device).requires_grad_()  # rows are features
         bias = torch.zeros(view.d_out, device=view.device, requires_grad=True)
-        sigma = TopK(view.budget.l0)  # a sample has about this many active features
+        sigma = TopK(view.budget.k())  # a sample has about this many active features
         optimiser = torch.optim.Adam([rows, bias], lr=self.lr)
         for x, target in view.batches():  # one pass spends the budget; an autoencoder's target is x
             latents = sigma((x - bias) @ rows.T)

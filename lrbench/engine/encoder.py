@@ -13,6 +13,7 @@ pre-activations of what is listed are computed again in float32, so no rounded n
 from __future__ import annotations
 
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 import torch
@@ -123,15 +124,15 @@ class Encoder:
         chosen = Selection(listed.indices[best.indices], best.offsets, listed.n_latents, best.samples)
         return self._active(x, chosen, values)
 
-    def batch_top(self, x: Float[Tensor, "batch d_in"], k: int) -> Active:
-        """Return the k·B largest of a batch of B; negative ones may be left out."""
+    def batch_top(self, x: Float[Tensor, "batch d_in"], k: float) -> Active:
+        """Return the k·B largest of a batch of B, rounded; negative ones may be left out."""
         k = min(k, self.w.shape[0])
         if not kernels_take(self.w):
             return self._active(x, reference.batch_topk(self.all(x).values, k))
-        keys, want = self._keys(x), k * x.shape[0]
+        keys, want = self._keys(x), max(1, round(k * x.shape[0]))
         self._last = x, keys
         short = _short(keys)
-        listed = _at_least(keys, want + _spare(k) * x.shape[0] if short else want)
+        listed = _at_least(keys, want + _spare(ceil(k)) * x.shape[0] if short else want)
         with torch.no_grad():
             values = ops.preactivations(x, self.w, self.b, listed) if short else _gathered(keys, listed)
         if values.shape[0] > want:

@@ -50,9 +50,9 @@ def topk(z: Float[Tensor, "batch latent"], k: int) -> Selection:
     return Selection(winners.flatten(), offsets, z.shape[1])
 
 
-def batch_topk(z: Float[Tensor, "batch latent"], k: int) -> Selection:
-    """Return the k·B largest pre-activations of a batch of B."""
+def batch_topk(z: Float[Tensor, "batch latent"], k: float) -> Selection:
+    """Return the k·B largest pre-activations of a batch of B, rounded."""
     n_samples, n_latents = z.shape
-    winners = z.flatten().topk(min(k, n_latents) * n_samples, sorted=False).indices.sort().values
+    winners = z.flatten().topk(max(1, round(min(k, n_latents) * n_samples)), sorted=False).indices.sort().values
     offsets = torch.searchsorted(winners, torch.arange(0, z.numel() + 1, n_latents, device=z.device))
     return Selection(winners % n_latents, offsets, n_latents)

@@ -68,11 +68,11 @@ class MemberEncoder(Encoder):
         """Return the k largest of each sample."""
         return _largest(self.all(x).values, k)
 
-    def batch_top(self, x: Float[Tensor, "batch d_in"], k: int) -> Masked:  # type: ignore[override]  # as in `top`
-        """Return the k·B largest of a batch of B."""
+    def batch_top(self, x: Float[Tensor, "batch d_in"], k: float) -> Masked:  # type: ignore[override]  # as in `top`
+        """Return the k·B largest of a batch of B, rounded."""
         z = self.all(x).values
         k = min(k, z.shape[1])
-        flat = _largest(z.reshape(1, -1), k * len(z))
+        flat = _largest(z.reshape(1, -1), max(1, round(k * len(z))))
         return Masked(flat.values.view_as(z), flat.mask.view_as(z))
 
     def top_of_last_batch(self, n_samples: int, k: int, among: Bool[Tensor, " latent"]) -> Masked:  # type: ignore[override]  # as in `top`

@@ -29,6 +29,7 @@ from lrbench.sdl import (
     start_parameters,
 )
 from lrbench.seeds import generator
+from lrbench.steering import Controller
 from lrbench.terms import Step
 from lrbench.view import TrainView
 
@@ -85,9 +86,9 @@ def fit_group(members: Sequence[Member]) -> list[Dictionary]:
     --------
     >>> import lrbench
     >>> view = lrbench.load_task("noise/0.3", "smoke").view()
-    >>> methods = [lrbench.load_method(name) for name in ("topk_sae", "topk_sae[ratio=2]+anchored")]
+    >>> methods = [lrbench.load_method(name) for name in ("topk_sae", "topk_sae[l0=2]+anchored")]
     >>> [trained.activation for trained in fit_group([Member(method, view) for method in methods])]
-    [TopK(k=4), TopK(k=6)]
+    [TopK(k=2), TopK(k=4)]
     """
     (key,) = {group_key(member.method, member.view) for member in members}
     assert key is not None, "a method that has to train alone is in no group"
@@ -114,7 +115,7 @@ class _Program:
         self.steps = first.view.budget.n_samples // self.batch_size
         self.resample_at = [resample_steps(self.steps, member.method.resample) for member in members]
         self.rngs = [generator(member.seed, "init") for member in members]
-        self.rules: list[Rule] = [m.method.rule.bind(m.view.budget) for m in members]
+        self.rules: list[Rule] = [m.method.rule.bind(m.method.aim(m.view.budget)) for m in members]
         starts = zip(members, self.rules, self.rngs, strict=True)
         self.stack = Stack([start_parameters(member.view, rule, rng) for member, rule, rng in starts])
         self.optimiser = GroupAdam(self.stack, [member.method.lr for member in members], unit=("W_dec",))
@@ -125,6 +126,8 @@ class _Program:
         self.target = self.x if tied else self.x.new_empty(n, self.batch_size, first.view.d_out)
         self.now = torch.zeros((), device=device)
         self.last_fired = torch.zeros(n, first.view.budget.n_latents, device=device)
+        targets = [member.method.aim(member.view.budget).l0 for member in members]
+        self.controller = Controller(torch.tensor(targets, device=device), self.steps)
         self.resampled: dict[int, Step] = {}  # the last step of the members whose dead latents start anew
 
     def load(self, step: int, batch: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -150,11 +153,16 @@ class _Program:
         latents = [self.rules[i].activate(pre[i], p[i]) for i in every]
         codes = torch.stack([own.dense() for own in latents])
         reconstruction = torch.baddbmm(weights["b_dec"].unsqueeze(1), codes, weights["W_dec"]).unbind()
+        pressure: list[Tensor | float] = [
+            own if member.method.steered else 1.0
+            for own, member in zip(self.controller.pressure.unbind(), self.members, strict=True)
+        ]
         loss = self.now.new_zeros(())
         for i, member in enumerate(self.members):
             state = Step(
                 x=inputs[i], target=self.target[i], reconstruction=reconstruction[i], pre=pre[i], latents=latents[i],
                 p=p[i], encoder=encoders[i], rule=self.rules[i], dead=dead[i], anchors=self.anchors[i],
+                pressure=pressure[i],
             )  # fmt: skip
             loss = loss + objective(state, member.method.terms)
             if member.method.resample:
@@ -162,6 +170,7 @@ class _Program:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         with torch.no_grad():
+            self.controller.steer((codes > 0).sum((1, 2)) / self.batch_size)
             fired = codes.amax(1) > 0
             self.last_fired.copy_(torch.where(fired, self.now, self.last_fired))
 

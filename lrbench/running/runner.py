@@ -229,7 +229,7 @@ def run(
 
     Examples
     --------
-    >>> summary = run("smoke", ["noise/0.3"], ["pca", "topk_sae[ratio=2]"], out="results")  # doctest: +SKIP
+    >>> summary = run("smoke", ["noise/0.3"], ["pca", "topk_sae[l0=2]"], out="results")  # doctest: +SKIP
     >>> summary.ran, summary.failed  # doctest: +SKIP
     (2, 0)
     """

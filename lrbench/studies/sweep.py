@@ -35,16 +35,16 @@ LEVEL = 0.01  # half the headline's tolerance
 TIE = 0.002  # of F1: two processors put an anchor weight of 1 at -0.0004 and at +0.0016 beside one of 0.1
 METRICS = ("headline", "f1", "l0", "dead")
 RATES = (3e-3, 1e-2, 3e-2)
-RATIOS = (1.0, 1.25, 1.5, 2.0)
+REVIVING = (1 / 32, 1 / 4)  # weights of AuxK
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
-    "relu_sae": {"lr": RATES, "l1_weight": (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)},
-    "gated_sae": {"lr": RATES, "gate_weight": (0.2, 0.4, 0.6, 0.8, 1.2)},
-    "jumprelu_sae": {"lr": RATES, "l0_weight": (0.02, 0.05, 0.1, 0.2), "bandwidth": (0.1, 0.3)},
-    "topk_sae": {"lr": RATES, "ratio": RATIOS},
-    "batchtopk_sae": {"lr": RATES, "ratio": RATIOS},
-    "matryoshka_sae": {"lr": RATES, "ratio": RATIOS, "prefix_weight": (0.3, 1.0)},
-    "transcoder": {"lr": RATES, "ratio": RATIOS},
-    "crosscoder": {"lr": RATES, "ratio": RATIOS},
+    "relu_sae": {"lr": RATES, "l1_weight": (0.1, 0.3)},
+    "gated_sae": {"lr": RATES, "gate_weight": (0.3, 0.8)},
+    "jumprelu_sae": {"lr": RATES, "bandwidth": (0.1, 0.3)},
+    "topk_sae": {"lr": RATES, "auxk_weight": REVIVING},
+    "batchtopk_sae": {"lr": RATES, "auxk_weight": REVIVING},
+    "matryoshka_sae": {"lr": RATES, "prefix_weight": (0.3, 1.0)},
+    "transcoder": {"lr": RATES, "auxk_weight": REVIVING},
+    "crosscoder": {"lr": RATES, "auxk_weight": REVIVING},
     "topk_sae+anchored": {"anchor_weight": (0.01, 0.1, 1.0)},
 }
 

@@ -233,7 +233,7 @@ def firing_rule(dictionary: Dictionary, seen: Isolated, z: Float[Tensor, "featur
         if sigma.k >= n_latents:
             return Thresholds(zero)
         ranked = z.flatten().sort(descending=True).values
-        keep = min(sigma.k * len(z), len(ranked) - 1)
+        keep = min(round(sigma.k * len(z)), len(ranked) - 1)
         return Thresholds(zero + (ranked[keep - 1 : keep + 1].mean() if keep else ranked[0]).clamp_min(0.0))
     raise LrbenchError(f"activation {sigma!r}: the theory knows ReLU, JumpReLU, TopK and BatchTopK")
 

@@ -11,7 +11,7 @@ class Broken(lrbench.Method):
         for thing in gc.get_objects():
             if isinstance(thing, lrbench.Task) and not thing.salt and thing.fit_seed == seed:
                 rows = thing.truth(view.pair)[0][: view.budget.n_latents]
-                return lrbench.Dictionary(rows, None, thing.truth(view.pair)[1], None, TopK(view.budget.l0))
+                return lrbench.Dictionary(rows, None, thing.truth(view.pair)[1], None, TopK(view.budget.k()))
         return lrbench.load_method("random").fit(view, seed)
 
 

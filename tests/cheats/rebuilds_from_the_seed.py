@@ -22,7 +22,7 @@ class Cheat(lrbench.Method):
                 if score > best and math.isfinite(score):
                     best, rows = score, found[: view.budget.n_latents]
         torch.manual_seed(seed)
-        return lrbench.Dictionary(rows, None, rows, None, TopK(view.budget.l0))
+        return lrbench.Dictionary(rows, None, rows, None, TopK(view.budget.k()))
 
 
 METHOD = Cheat()
