@@ -55,10 +55,10 @@ class Method(ABC):
     kind: ClassVar[str] = "baseline"
 
     def __init_subclass__(cls) -> None:
-        """Let every ``fit`` draw from global generators that are seeded for it and put back afterwards."""
+        """Let every ``fit`` draw from global generators that are seeded for it and put back afterwards, and spend from one account."""
         super().__init_subclass__()
         if "fit" in vars(cls):
-            cls.fit = _on_own_generators(cls.fit)  # type: ignore[method-assign]
+            cls.fit = _as_a_fit(cls.fit)  # type: ignore[method-assign]
 
     @abstractmethod
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
@@ -89,10 +89,10 @@ class Method(ABC):
         return replace(self, **changes)
 
 
-def _on_own_generators(fit: Callable[..., Dictionary]) -> Callable[..., Dictionary]:
+def _as_a_fit(fit: Callable[..., Dictionary]) -> Callable[..., Dictionary]:
     @wraps(fit)
-    def seeded(self: Method, view: TrainView, seed: int = 0) -> Dictionary:
-        with fork_global_generators(seed, "fit"):
+    def accounted(self: Method, view: TrainView, seed: int = 0) -> Dictionary:
+        with fork_global_generators(seed, "fit"), view.meter.account(view.budget.n_samples):
             return fit(self, view, seed=seed)
 
-    return seeded
+    return accounted

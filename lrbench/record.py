@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lrbench.errors import REASON_LENGTH, TRACEBACK_LENGTH, one_line
 from lrbench.metric_table import HIGHEST, METRICS, range_faults
+from lrbench.streaming.meter import Spent
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 KINDS = ("sdl", "baseline", "reference")
 CURVES = {"threshold", "recovery_dec", "recovery_enc"}
 TEXT_LENGTH = 1000  # characters of any text but a reason and a traceback
@@ -92,7 +93,8 @@ class Record(_Frozen):
     not ``"ok"``; ``traceback`` is the method's own;
     ``certificate`` is that of the theory where the run was asked for it. ``study`` names the study that alone asked for the cell, which
     then stands on no leaderboard; ``measures`` holds what studies saw of it, by their names. ``salt_hash`` tells worlds of a salt
-    apart from public ones, see `lrbench.seeds.salt_hash`.
+    apart from public ones, see `lrbench.seeds.salt_hash`. ``spent`` is what the method took of its view; None where it did not run to its end,
+    for a reference, and in records of an older lrbench.
 
     Building one raises ``pydantic.ValidationError`` for NaN, infinity, an unknown field, and all that a page, a terminal or a file
     name could not show: every text is printable and of bounded length, every score within its metric's range (a name that
@@ -115,6 +117,7 @@ class Record(_Frozen):
     status: Status
     reason: str | None = None
     traceback: str | None = None
+    spent: Spent | None = None
     scores: dict[str, float | None] = {}
     curves: dict[str, list[float]] = {}
     parents: list[ParentRecall] = []

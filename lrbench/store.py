@@ -259,8 +259,8 @@ def load_records(folder: Path | str) -> pd.DataFrame:
     """Read a results folder into a frame: one row per record, every score a column.
 
     Columns: task, family, suite, seed, method, pair, kind, status, reason, task_hash, world_hash, source_hash,
-    task_source_hash, hyperparameters (a dict), study, device, commit, the fields of ``Timing`` (seconds, megabytes), then one column of floats
-    per score (NaN where it does not apply or the cell failed). Files that are no records are named in a warning.
+    task_source_hash, hyperparameters (a dict), study, device, commit, spent (the share of the budget, NaN where it is not known), the fields of
+    ``Timing`` (seconds, megabytes), then one column of floats per score (NaN where it does not apply or the cell failed). Files that are no records are named in a warning.
 
     Raises
     ------
@@ -284,10 +284,11 @@ def load_records(folder: Path | str) -> pd.DataFrame:
     rows = [
         {name: getattr(record, name) for name in _FACTS}
         | {"device": record.provenance.device, "commit": record.provenance.commit}
+        | {"spent": float("nan") if record.spent is None else record.spent.share}
         | {name: getattr(record.timing, name) for name in _TIMING}
         for record in records
     ]
-    frame: pd.DataFrame = pd.DataFrame(rows, columns=[*_FACTS, "device", "commit", *_TIMING])
+    frame: pd.DataFrame = pd.DataFrame(rows, columns=[*_FACTS, "device", "commit", "spent", *_TIMING])
     scores = {name: pd.Series([record.scores.get(name) for record in records], dtype="float64") for name in names}
     whole: pd.DataFrame = pd.concat([frame, pd.DataFrame(scores)], axis=1)
     return whole

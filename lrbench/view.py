@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.pairing import pair_sites
 from lrbench.seeds import generator
+from lrbench.streaming.meter import Meter, Spent
 from lrbench.streaming.stream import HEAD, Sites, Stream
 
 
@@ -91,6 +92,8 @@ class TrainView:
         Where training has to start, for this pair: only in tasks that ask whether a method gets out of a minimum. Else None.
     keeper
         Takes what `save` and `report` say; no part of the data.
+    meter
+        Counts the samples that leave this view and those derived from it; a fit that takes more than its budget is ended.
 
     Examples
     --------
@@ -110,6 +113,7 @@ class TrainView:
     pair: str = "autoencoder"
     start: Dictionary | None = None
     keeper: Keeper = NOTHING_KEPT
+    meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         pair_sites(self.pair, len(self.widths))  # raises where they do not fit
@@ -178,6 +182,11 @@ class TrainView:
         first, second = (torch.cat([self.anchor_sites[site] for site in end], dim=1) for end in self._ends)
         return torch.nn.functional.normalize(first, dim=1), torch.nn.functional.normalize(second, dim=1)
 
+    @property
+    def spent(self) -> Spent:
+        """The samples that have left this view and those derived from it since the last fit began, see `lrbench.streaming.meter.Spent`."""
+        return self.meter.spent(self.budget.n_samples)
+
     def fingerprint(self) -> int:
         """Return a checksum of all that the view holds, and of a stream's first block: it changes when somebody writes into the data."""
         checksum = zlib.crc32(repr((self.budget, self.seed, self.pair)).encode())
@@ -190,13 +199,34 @@ class TrainView:
     def head(self, n_samples: int) -> tuple[Float[Tensor, "sample d_in"], Float[Tensor, "sample d_out"]]:
         """Return the first distinct samples as (inputs, targets), all of them when there are fewer.
 
-        They are the data itself. Those of a stream are drawn anew, at most 32,768 of them.
+        They are the data itself. Those of a stream are drawn anew, at most 32,768 of them. Up to 4,096 in a fit are free, for what has
+        to be calibrated; a fit that takes more pays for all of them from its budget.
+
+        Raises
+        ------
+        LrbenchError
+            In a fit that asks for more than its budget.
         """
         if isinstance(self.sites, Stream):
             sites = self.sites.head(min(n_samples, self.n_head))
         else:
             sites = tuple(site[:n_samples] for site in self.sites)
+        self.meter.take(head=len(sites[0]))
         return self._pair(sites)
+
+    def look_again(self, n_samples: int) -> None:
+        """Count samples that `head` has shown once more: for a method that goes through a tensor that it holds another time.
+
+        Raises
+        ------
+        LrbenchError
+            For a negative number, and in a fit that asks for more than its budget.
+        """
+        if n_samples < 0:
+            raise LrbenchError(
+                f"n_samples={n_samples}: expected the number of samples that are looked at again, 0 or more"
+            )
+        self.meter.take(head=n_samples)
 
     def batches(
         self, batch_size: int | None = None, first: int = 0
@@ -210,20 +240,31 @@ class TrainView:
         batch_size
             Samples per batch, the budget's by default.
         first
-            How many batches to leave out: those that a training saw before it was interrupted.
+            How many batches to leave out: those that a training saw before it was interrupted. They count as taken.
 
         Raises
         ------
         LrbenchError
-            For a batch size below 1 or above the number of distinct samples, and for more batches left out than there are.
+            For a batch size below 1 or above the number of distinct samples, for more batches left out than there are, and in a fit
+            that asks for more than its budget.
         """
-        size = self.budget.batch_size if batch_size is None else batch_size
-        if not 1 <= size <= self.n_distinct:
-            raise LrbenchError(f"batch_size={size}: expected 1 to {self.n_distinct}, the number of distinct samples")
+        size = self._size(batch_size)
         last = self.budget.n_samples // size
         if not 0 <= first <= last:
             raise LrbenchError(f"first={first}: expected 0 to {last}, the number of batches of {size}")
-        return self._batches(size, first)
+        return self._metered(size, first)
+
+    def _size(self, batch_size: int | None) -> int:
+        size = self.budget.batch_size if batch_size is None else batch_size
+        if not 1 <= size <= self.n_distinct:
+            raise LrbenchError(f"batch_size={size}: expected 1 to {self.n_distinct}, the number of distinct samples")
+        return size
+
+    def _metered(self, size: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        self.meter.take(batches=first * size)
+        for batch in self._batches(size, first):
+            self.meter.take(batches=size)
+            yield batch
 
     def _batches(self, size: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         for sites in self._site_batches(size, first, self.budget.n_samples // size):
@@ -306,8 +347,9 @@ class SampleStream(IterableDataset[tuple[Tensor, Tensor]]):
         self.view = view
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        worker = get_worker_info()
+        worker, size = get_worker_info(), self.view._size(None)
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for index, (inputs, targets) in enumerate(self.view.batches()):
-            if index % step == first:
+        for index, (inputs, targets) in enumerate(self.view._batches(size, 0)):
+            if index % step == first:  # what the other workers hand on, they count
+                self.view.meter.take(batches=size)
                 yield from zip(inputs, targets, strict=True)

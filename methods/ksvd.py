@@ -1,8 +1,7 @@
 """K-SVD: sparse codes by matching pursuit, then one atom at a time together with its weights.
 
-σ: TopK with the task's L0. Source: Aharon et al. 2006; the approximate update of Rubinstein et al. 2008.
-Differs: weights are non-negative; an atom that no sample uses becomes the direction of a badly reconstructed sample; the
-dictionary that is scored has a linear encoder in place of the pursuit.
+σ: BatchTopK with the task's L0. Source: Aharon et al. 2006; the approximate update of Rubinstein et al. 2008. Differs: every
+round sees other samples; weights are >= 0; an unused atom becomes a badly reconstructed sample; the scored encoder is linear.
 """
 
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lrbench.activation import TopK
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
+from lrbench.methods._code import CALIBRATION_SAMPLES, linear_dictionary
 from lrbench.methods._pursuit import pursue
 from lrbench.seeds import generator
 from lrbench.view import TrainView
@@ -21,20 +20,22 @@ from lrbench.view import TrainView
 
 @dataclass(frozen=True)
 class KSVD(Method):
-    """Atoms as encoder and decoder rows."""
+    """Atoms as encoder and decoder rows; the budget is shared out evenly among the rounds."""
 
-    samples: int = 8192
-    max_iter: int = 8
+    l0: float = 1.0
+    rounds: int = 18
+    pursuit: float = 1.0  # weights of a sample while atoms are learned, as a multiple of the code's
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
-        """Return the atoms learned on the first samples; every iteration is a pass over them, paid from the budget."""
-        x = view.head(self.samples)[0]
-        x = x[x.norm(dim=1) > 1e-6]
-        order = torch.randperm(len(x), generator=generator(seed, "init"))[: view.budget.n_latents]
-        atoms = normalize(x[order.to(x.device)], dim=1)
-        for _ in range(min(self.max_iter, view.budget.n_samples // self.samples)):
-            atoms = _updated(x, atoms, *pursue(x, atoms, min(view.budget.k(), len(atoms))))
-        return Dictionary(atoms, None, atoms, None, TopK(view.budget.k()))
+        """Return the atoms of the last round."""
+        k, atoms = max(1, round(self.pursuit * self.l0 * view.budget.l0)), torch.empty(0)
+        for batch, _ in view.batches(max(1, min(view.n_distinct, view.budget.n_samples // self.rounds))):
+            x = batch[batch.norm(dim=1) > 1e-6]
+            if not len(atoms):
+                order = torch.randperm(len(x), generator=generator(seed, "init"))
+                atoms = normalize(x[order[: view.budget.n_latents].to(x.device)], dim=1)
+            atoms = _updated(x, atoms, *pursue(x, atoms, min(k, len(atoms))))
+        return linear_dictionary(atoms, view.head(CALIBRATION_SAMPLES)[0], self.l0 * view.budget.l0)
 
 
 def _updated(x: Tensor, atoms: Tensor, chosen: Tensor, weights: Tensor, residual: Tensor) -> Tensor:

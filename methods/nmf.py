@@ -1,6 +1,6 @@
 """Non-negative matrix factorisation of the positive and the negative parts of the data, side by side.
 
-σ: TopK with the task's L0. Source: scikit-learn's MiniBatchNMF. Differs: activations have both signs, so x is split
+σ: BatchTopK with the task's L0. Source: scikit-learn's MiniBatchNMF. Differs: activations have both signs, so x is split
 into [max(x, 0), max(-x, 0)] and a part-based row becomes the difference of its two halves.
 """
 
@@ -9,35 +9,42 @@ from dataclasses import dataclass
 import torch
 from sklearn.decomposition import MiniBatchNMF
 
-from lrbench.activation import TopK
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
+from lrbench.methods._code import linear_dictionary
 from lrbench.methods._sklearn import ended_by_budget, random_state
 from lrbench.view import TrainView
 
 
 @dataclass(frozen=True)
 class NonNegativeParts(Method):
-    """Parts as encoder and decoder rows."""
+    """Parts as encoder and decoder rows, from the first samples, as many as the budget pays the passes over."""
 
-    samples: int = 4096
-    max_iter: int = 10
+    l0: float = 1.0
+    passes: int = 20
+    forget: float = 0.7  # how much of what earlier batches said stays
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
-        """Return the parts of the first samples."""
-        x = view.head(self.samples)[0].cpu()
+        """Return the parts after the last pass that the budget pays."""
+        x = view.head(max(1, view.budget.n_samples // self.passes))[0]
+        passes = view.budget.n_samples // len(x)
+        view.look_again((passes - 1) * len(x))
+        halves = torch.cat([x.relu(), (-x).relu()], dim=1).cpu()
         parts = MiniBatchNMF(
             view.budget.n_latents,
             init="random",
-            batch_size=512,
-            max_iter=self.max_iter,
+            batch_size=1024,
+            forget_factor=self.forget,
+            max_iter=max(1, passes - 1),  # the last one is the threshold's
+            tol=0.0,  # all passes
+            max_no_improvement=None,
             random_state=random_state(seed),
         )
         with ended_by_budget():
-            parts.fit(torch.cat([x.relu(), (-x).relu()], dim=1).numpy())
-        halves = torch.from_numpy(parts.components_).float()
-        rows = torch.nn.functional.normalize(halves[:, : view.d_in] - halves[:, view.d_in :], dim=1)
-        return Dictionary(rows, None, rows, None, TopK(view.budget.k())).to(view.device)
+            parts.fit(halves.numpy())
+        found = torch.from_numpy(parts.components_).float()
+        rows = torch.nn.functional.normalize(found[:, : view.d_in] - found[:, view.d_in :], dim=1)
+        return linear_dictionary(rows, x, self.l0 * view.budget.l0)
 
 
 METHOD = NonNegativeParts()

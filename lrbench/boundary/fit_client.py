@@ -34,6 +34,7 @@ from lrbench.errors import LrbenchError, one_line
 from lrbench.longrun.keeper import Keeping, largest_checkpoint
 from lrbench.method import Method
 from lrbench.record import TEXT_LENGTH
+from lrbench.streaming.meter import FREE_HEAD
 from lrbench.view import TrainView
 
 SETTINGS_SECONDS = 60.0  # for a file to be imported and to say how its settings are spelled
@@ -98,15 +99,18 @@ class FitElsewhere(Method):
         if keeping is not None:
             exchange.keep(keeping, largest_checkpoint(view))
         found = exchange.run(request, body)
-        if found.answer.dictionary is None or found.started is None:
-            raise wire.FitFailed("it answered without a dictionary")
+        spent = found.answer.spent
+        if found.answer.dictionary is None or spent is None or found.started is None:
+            raise wire.FitFailed("it answered without a dictionary and what it took")
+        if (spent.free, spent.budget) != (FREE_HEAD, view.budget.n_samples) or spent.share > 1:
+            raise wire.FitFailed(f"it says that it took {spent.charged} samples, its budget is {view.budget.n_samples}")
         try:
             dictionary = unpack_dictionary(found.answer.dictionary, found.body).to(view.device)
         except wire.Breach as breach:
             raise wire.FitFailed(str(breach)) from breach
         reported = found.started.hyperparameters
         again = replace(self, reported=reported, keeping=None)
-        return Fitted(dictionary, reported, found.seconds, again, found.peak_mb)
+        return Fitted(dictionary, spent, reported, found.seconds, again, found.peak_mb)
 
 
 def canonical_elsewhere(source: str, settings: str, sandbox: bool = False) -> list[str]:

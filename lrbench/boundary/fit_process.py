@@ -167,8 +167,9 @@ def _answer(request: Request, body: bytearray, line: _Line) -> tuple[Answer, byt
         body.clear()
         if kept is not None:
             view = replace(view, keeper=Keeping(line, kept.every, kept.rows, saved).keeper(view))
-        facts, tensors = pack_dictionary(fit(method, view, request.seed, request.threads)[0])
-        return Answer(key=key, status="ok", dictionary=facts), tensors
+        dictionary, spent, _ = fit(method, view, request.seed, request.threads)
+        facts, tensors = pack_dictionary(dictionary)
+        return Answer(key=key, status="ok", dictionary=facts, spent=spent), tensors
     except NotApplicable as why:
         return Answer(key=key, status="skipped", reason=one_line(str(why))), b""
     except BaseException as error:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lrbench.boundary.wire import Breach
 from lrbench.longrun.report import Report
 from lrbench.record import JsonScalar
+from lrbench.streaming.meter import Spent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +107,7 @@ class Wanted(_Message):
 
 
 class Answer(_Message):
-    """What came of it. ``names`` answers a request for settings; a dictionary's tensors follow the message."""
+    """What came of it. ``names`` answers a request for settings; a dictionary comes with what it took, and its tensors follow the message."""
 
     kind: Literal["answer"] = "answer"
     key: str
@@ -114,6 +115,7 @@ class Answer(_Message):
     reason: str | None = None
     traceback: str | None = None
     dictionary: DictionaryFacts | None = None
+    spent: Spent | None = None
     names: list[str] | None = None
 
 

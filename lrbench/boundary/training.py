@@ -12,6 +12,7 @@ from lrbench.errors import LrbenchError
 if TYPE_CHECKING:
     from lrbench.dictionary import Dictionary
     from lrbench.method import Method
+    from lrbench.streaming.meter import Spent
     from lrbench.view import TrainView
 
 
@@ -20,6 +21,7 @@ class Fitted:
     """A dictionary, how it came about, and the method, to train again; memory (10^6 bytes) only where another process fitted."""
 
     dictionary: Dictionary
+    spent: Spent
     hyperparameters: dict[str, Any]
     seconds: float
     method: Method
@@ -37,8 +39,8 @@ def settings_of(method: Method) -> dict[str, Any]:
     return values
 
 
-def fit(method: Method, view: TrainView, seed: int, threads: int) -> tuple[Dictionary, float]:
-    """Return what a method makes of a view, and the seconds of it, or raise what it raises.
+def fit(method: Method, view: TrainView, seed: int, threads: int) -> tuple[Dictionary, Spent, float]:
+    """Return what a method makes of a view, the samples and the seconds that it took, or raise what it raises.
 
     Raises
     ------
@@ -55,10 +57,10 @@ def fit(method: Method, view: TrainView, seed: int, threads: int) -> tuple[Dicti
     returned = method.fit(view, seed=seed)
     if view.device.type == "cuda":
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - began
+    seconds, spent = time.perf_counter() - began, view.spent
     if view.fingerprint() != given:
         raise LrbenchError(VIEW_CHANGED)
-    return as_dictionary(returned), seconds
+    return as_dictionary(returned), spent, seconds
 
 
 def reset_process(seed: int) -> None:

@@ -180,7 +180,7 @@ def _dtype_and_device(subject: Subject) -> str:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
         view = subject.view(device=device)
-        fitted = subject.dictionary if device == "cpu" else subject.fresh().fit(view, seed=subject.task.fit_seed)
+        fitted = subject.dictionary if device == "cpu" else subject.fit(subject.fresh(), view, subject.task.fit_seed)
         _no_fault("dtype and device", fitted, view, subject)
     return f"as the data: float32, on {' and '.join(devices)}"
 
@@ -193,15 +193,13 @@ def _finiteness(subject: Subject) -> str:
 
 @check("budget", "fit")
 def _budget(subject: Subject) -> str:
-    view, meter = subject.view(), subject.trial.meter
-    allowed, distinct = view.budget.n_samples, view.n_head
-    spent = meter.drawn + max(0, meter.looked - distinct)  # one look at all that head() shows is free
-    if spent > allowed:
+    spent = subject.trial.spent
+    if spent.share > 1:
         raise Breach(
-            f"spent {spent} samples, the budget allows {allowed}: {meter.drawn} in batches and {meter.looked} through head(),"
-            f" of which {distinct} are free; one pass of view.batches() spends it all"
+            f"spent {spent.charged} samples, the budget allows {spent.budget}: {spent.batches} in batches and {spent.head} through head(),"
+            f" where {spent.free} are free; a run ends the fit there, and one pass of view.batches() spends it all"
         )
-    return f"spent {spent} of {allowed} samples"
+    return f"spent {spent.charged} of {spent.budget} samples"
 
 
 @check("view", "fit")
@@ -213,7 +211,7 @@ def _view(subject: Subject) -> str:
 
 @check("seed", "fit")
 def _seed(subject: Subject) -> str:
-    again = subject.fresh().fit(subject.view(), seed=subject.task.fit_seed)
+    again = subject.fit(subject.fresh(), subject.view(), subject.task.fit_seed)
     difference = _difference(subject.dictionary, again)
     if difference:
         raise Breach(f"two fits with one seed differ in {difference}: everything random must follow from seed")
@@ -224,8 +222,8 @@ def _seed(subject: Subject) -> str:
 def _independence(subject: Subject) -> str:
     _ = subject.trial  # the fit that must leave nothing behind
     seed = subject.other_task.fit_seed
-    later = subject.method.fit(subject.view(subject.other_task), seed=seed)
-    alone = subject.fresh().fit(subject.view(subject.other_task), seed=seed)
+    later = subject.fit(subject.method, subject.view(subject.other_task), seed)
+    alone = subject.fit(subject.fresh(), subject.view(subject.other_task), seed)
     difference = _difference(later, alone)
     if difference:
         raise Breach(f"a second fit differs in {difference} from the same fit on its own: keep no state between fits")
@@ -245,7 +243,7 @@ def _world(subject: Subject) -> str:
         )
     if subject.info.kind == "reference":
         return f"none of the {len(told)} numbers that fit is given rebuilds it; a reference has to know it"
-    salted = subject.fresh().fit(subject.view(subject.salted_task), seed=subject.salted_task.fit_seed)
+    salted = subject.fit(subject.fresh(), subject.view(subject.salted_task), subject.salted_task.fit_seed)
     public, hidden = (
         evaluate(dictionary, task).scores["headline"]
         for dictionary, task in ((subject.dictionary, subject.task), (salted, subject.salted_task))

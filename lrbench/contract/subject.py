@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from unittest.mock import patch
 
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -19,18 +19,11 @@ from lrbench.catalogue.source import MethodInfo
 from lrbench.contract.faults import SAMPLES
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
+from lrbench.streaming.meter import Spent
 from lrbench.task import SUITES, Task
 from lrbench.view import TrainView
 
 DIMS = (32, 40)  # sites of two sizes, so that a mistaken site shows in the shapes
-
-
-@dataclass
-class Meter:
-    """Samples that left the views: drawn as batches, and read with `TrainView.head`."""
-
-    drawn: int = 0
-    looked: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Trial:
 
     result: object
     seconds: float
-    meter: Meter
+    spent: Spent
     view_changed: bool
 
 
@@ -79,11 +72,14 @@ class Subject:
         """The first fit, with the seed that a run would give, watched."""
         view = self.view()
         data = view.fingerprint()
-        with metered() as meter:
-            began = time.perf_counter()
-            result = self.method.fit(view, seed=self.task.fit_seed)
-            seconds = time.perf_counter() - began
-        return Trial(result, seconds, meter, view.fingerprint() != data)
+        began = time.perf_counter()
+        result = self.fit(self.method, view, self.task.fit_seed)
+        return Trial(result, time.perf_counter() - began, view.spent, view.fingerprint() != data)
+
+    def fit(self, method: Method, view: TrainView, seed: int) -> Dictionary:
+        """Let a method fit and spend what it likes: one of the checks says what is too much."""
+        with view.meter.account(math.inf):
+            return method.fit(view, seed=seed)
 
     @property
     def dictionary(self) -> Dictionary:
@@ -94,25 +90,6 @@ class Subject:
     def samples(self) -> Tensor:
         """Return inputs to try the dictionary on."""
         return self.view().head(SAMPLES)[0]
-
-
-@contextmanager
-def metered() -> Iterator[Meter]:
-    """Count what any view of this process shows while the context lasts."""
-    meter, head, batches = Meter(), TrainView.head, TrainView._batches
-
-    def counted_head(view: TrainView, n_samples: int) -> tuple[Tensor, Tensor]:
-        shown = head(view, n_samples)
-        meter.looked += len(shown[0])
-        return shown
-
-    def counted_batches(view: TrainView, size: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in batches(view, size, first):
-            meter.drawn += len(batch[0])
-            yield batch
-
-    with patch.object(TrainView, "head", counted_head), patch.object(TrainView, "_batches", counted_batches):
-        yield meter
 
 
 @contextmanager

@@ -201,7 +201,7 @@ def attempt(cell: Cell, began: float, ready: Ready | None = None, files: Trainin
     view = task.view(cell.pair, cell.provenance.device)
     fitted = _fitted(cell, view, task.fit_seed, files) if ready is None else ready.fitted
     reset_process(cell.seed)
-    dictionary, n_samples = accepted(fitted.dictionary, Asked(view, cell.kind)), view.budget.n_samples
+    dictionary = accepted(fitted.dictionary, Asked(view, cell.kind))
     del view  # at the paper's scale the training data are a good part of the memory
     result = evaluate(dictionary, task)
     trained = Trained(dictionary, task, fitted.method, cell.seed)
@@ -210,6 +210,7 @@ def attempt(cell: Cell, began: float, ready: Ready | None = None, files: Trainin
         time.perf_counter() - began,
         status="ok",
         hyperparameters=fitted.hyperparameters,
+        spent=None if cell.kind == "reference" else fitted.spent,
         scores={name: _known(value) for name, value in result.scores.items()},
         curves=result.curves,
         parents=[
@@ -224,7 +225,7 @@ def attempt(cell: Cell, began: float, ready: Ready | None = None, files: Trainin
         certificate=_certificate(dictionary, task) if cell.certify else None,
         measures=_measures(cell, trained) if cell.measure_hash else {},
         train_seconds=fitted.seconds,
-        samples_per_second=n_samples / fitted.seconds if cell.kind == "sdl" else None,
+        samples_per_second=fitted.spent.charged / fitted.seconds if cell.kind == "sdl" else None,
         peak_memory_mb=fitted.peak_mb,
     )
 
@@ -246,16 +247,16 @@ def check_source(cell: Cell) -> None:
 def _fitted(cell: Cell, view: TrainView, seed: int, files: TrainingFiles | None) -> Fitted:
     """Let the method fit: beside the world, or on the other side of the boundary where it comes from outside or was sent there."""
     check_source(cell)
-    keeping, threads, spent = None, cell.threads, 0.0
+    keeping, threads, before = None, cell.threads, 0.0
     if files is not None:
-        keeping, threads, spent = files.keeping(view.budget.n_samples), files.threads, files.spent
+        keeping, threads, before = files.keeping(view.budget.n_samples), files.threads, files.spent
     if cell.isolation == "none":
         view = view if keeping is None else replace(view, keeper=keeping.keeper(view))
         reset_process(seed)
         method = load_method(cell.source)
         settings = settings_of(method)
-        dictionary, seconds = fit(method, view, seed, threads)
-        return Fitted(dictionary, settings, spent + seconds, method)
+        dictionary, took, seconds = fit(method, view, seed, threads)
+        return Fitted(dictionary, took, settings, before + seconds, method)
     from lrbench.boundary.fit_client import FitElsewhere
 
     limits = None
@@ -271,7 +272,7 @@ def _fitted(cell: Cell, view: TrainView, seed: int, files: TrainingFiles | None)
         limits=limits,
         keeping=keeping,
     ).fitted(view, seed)
-    return replace(fitted, seconds=spent + fitted.seconds)
+    return replace(fitted, seconds=before + fitted.seconds)
 
 
 def _certificate(dictionary: Dictionary, task: Task) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -124,12 +125,19 @@ def _trained(together: Sequence[_Loaded]) -> dict[Key, Ready]:
 
     torch.set_num_threads(together[0].cell.threads)
     began = time.perf_counter()
-    dictionaries = fit_group([it.member for it in together])
+    with contextlib.ExitStack() as accounts:
+        for view in {it.member.view for it in together}:  # what one batch shows, all members see that share the view
+            accounts.enter_context(view.meter.account(view.budget.n_samples))
+        dictionaries = fit_group([it.member for it in together])
     if dictionaries[0].W_dec.is_cuda:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - began) / len(together)
     return {
-        it.cell.key: Ready(it.task, Fitted(dictionary, it.settings, seconds, it.member.method), it.seconds + seconds)
+        it.cell.key: Ready(
+            it.task,
+            Fitted(dictionary, it.member.view.spent, it.settings, seconds, it.member.method),
+            it.seconds + seconds,
+        )
         for it, dictionary in zip(together, dictionaries, strict=True)
     }
 
