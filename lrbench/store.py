@@ -32,7 +32,9 @@ HALF_WRITTEN = (".*.json.*.tmp", ".*.checkpoint.*.tmp", ".*.log.csv.*.tmp")
 STALE_SECONDS = 60.0
 LARGEST_PACKED = 200_000_000  # bytes of a packed file, compressed or not
 XZ = b"\xfd7zXZ\0"  # what such a file begins with; any other is taken for one of gzip
-XZ_MEMORY = 150_000_000  # bytes that unpacking may ask for: a file says itself how much it needs, the highest preset 65 MB
+XZ_MEMORY = (
+    150_000_000  # bytes that unpacking may ask for: a file says itself how much it needs, the highest preset 65 MB
+)
 LONGEST_NAME = 200  # bytes: a file system takes 255, and what is half-written or set aside has a longer name
 AGAIN = "take the file from the repository again"
 FILES_NAMED = 5  # of those set aside, in a terminal

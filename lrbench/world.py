@@ -360,7 +360,9 @@ def _group_keys(
     n_groups = len(spec.group_rates)
     rows = torch.div(events, n_groups, rounding_mode="floor").unsqueeze(1)
     features = (events % n_groups).unsqueeze(1) * law.size + torch.arange(law.size)
-    given = F.pad(torch.tensor(spec.rates_in_group), (0, n_groups * law.size - spec.n_features))  # nobody in the last places
+    given = F.pad(
+        torch.tensor(spec.rates_in_group), (0, n_groups * law.size - spec.n_features)
+    )  # nobody in the last places
     awake = torch.rand(features.shape, generator=rng) < given[features]
     return (rows * spec.n_features + features)[awake].sort().values
 

@@ -79,7 +79,7 @@ def test_the_board_asks_plain_sdl_methods_at_every_l0() -> None:
     per_task = {task: {cell.method for cell in cells if cell.task == task} for task in {cell.task for cell in cells}}
     assert all(methods == named.keys() for methods in per_task.values())
     assert {cell.method for cell in plan("quick")} == {info.name for info in methods_for()}
-    assert {cell.method for cell in plan("board", methods=["topk_sae"])} == {"topk_sae"}  # what is named is what is asked
+    assert {cell.method for cell in plan("board", methods=["topk_sae"])} == {"topk_sae"}
 
 
 def test_traps_are_not_asked_at_other_l0() -> None:
@@ -175,7 +175,7 @@ def test_a_hostile_file_is_one_line(
         assert error.count("\n") == 1
         assert reason in error
         assert str(file) in error
-    with pytest.raises(LrbenchError, match="board.jsonl.xz"):
+    with pytest.raises(LrbenchError, match=r"board\.jsonl\.xz"):
         lrbench.load_records(file)
     assert os.listdir(tmp_path) == ["board.jsonl.xz"]
 

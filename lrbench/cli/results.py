@@ -59,7 +59,9 @@ def pack_command(
 
 @app.command("compare")
 def compare_command(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="A results folder or packed file, or git REV or REV:PATH.")],
+    base: Annotated[
+        str, typer.Argument(metavar="BASE", help="A results folder or packed file, or git REV or REV:PATH.")
+    ],
     head: Annotated[str, typer.Argument(metavar="HEAD", help="What is held against it, named the same way.")],
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Score to compare; repeatable. Default: headline and f1.")

@@ -312,7 +312,7 @@ def exact_loss(dictionary: Dictionary, world: World) -> Loss:
     Raises
     ------
     LrbenchError
-        Unless features are independent, of one magnitude (``magnitude_scale=0``), without noise or bend and at most 16: then
+        Unless features are independent, of one magnitude (``magnitude_scale=0``, ``lognormal=0``), without noise or bend and at most 16: then
         there are finitely many samples, each the sum of its features.
 
     Examples
@@ -325,11 +325,12 @@ def exact_loss(dictionary: Dictionary, world: World) -> Loss:
     (0.0, True)
     """
     spec, seen = world.spec, isolated_for(dictionary, world)
-    finite = isinstance(spec.structure, Independent) and spec.magnitude_scale == spec.noise == spec.bend == spec.lognormal == 0
+    one_magnitude = spec.magnitude_scale == spec.lognormal == 0
+    finite = isinstance(spec.structure, Independent) and one_magnitude and spec.noise == spec.bend == 0
     if not finite or spec.n_features > MAX_EXACT:
         raise LrbenchError(
             f"exact_loss: {spec.n_features} {spec.structure.kind} features with magnitude_scale={spec.magnitude_scale}, "
-            f"noise={spec.noise}, bend={spec.bend}; expected at most {MAX_EXACT} independent ones and 0, else use sampled_loss"
+            f"lognormal={spec.lognormal}, noise={spec.noise}, bend={spec.bend}; expected at most {MAX_EXACT} independent ones and 0, else use sampled_loss"
         )
     model, rates = in_float64(dictionary), torch.tensor(spec.rates, dtype=torch.float64)
     mean = largest = 0.0
