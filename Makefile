@@ -1,5 +1,7 @@
-# make bench   the quick suite and its leaderboard, in minutes; a second call runs nothing again
+# make bench   the quick suite and its leaderboard, results/LEADERBOARD.md, in minutes; a second call runs nothing again
 # make traps   training that starts in the minima of the theory: a section of the same page, in minutes
+# make board   the published page and its figures, from the committed records, in seconds
+# make board-records  those records, within an hour on two cores; a killed one goes on where it stopped
 # make falsify the study of the theory's predictions: docs/falsification.md, in minutes; a second call runs nothing again
 # make test    the test suite, with the type checker and the linter
 # make floor   the lowest versions that pyproject.toml declares, in an environment of their own: gigabytes, then a minute
@@ -7,19 +9,27 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench traps falsify test floor clean
+.PHONY: bench traps board board-records falsify test floor clean
 
 bench: $(VENV)/.bench-installed
 	@$(BIN)/python -c "import lrbench" || { echo "lrbench is not installed in $(VENV): rm -r $(VENV) and try again"; exit 1; }
 	@$(BIN)/lrbench run --suite quick --out results; code=$$?; \
 	if [ $$code -gt 1 ]; then exit $$code; fi; \
-	$(BIN)/lrbench leaderboard results --output leaderboard/LEADERBOARD.md && \
+	$(BIN)/lrbench leaderboard results && \
 	echo "records  results/quick" && exit $$code
 
 traps: $(VENV)/.bench-installed
 	@$(BIN)/lrbench run --suite quick --task 'traps/*' --out results; code=$$?; \
 	if [ $$code -gt 1 ]; then exit $$code; fi; \
-	$(BIN)/lrbench leaderboard results --output leaderboard/LEADERBOARD.md && exit $$code
+	$(BIN)/lrbench leaderboard results && exit $$code
+
+board: $(VENV)/.bench-installed
+	@$(BIN)/lrbench leaderboard leaderboard/board.jsonl.xz
+
+board-records: $(VENV)/.bench-installed
+	@$(BIN)/lrbench run --suite board --out results
+	@$(BIN)/lrbench run --suite board --task 'traps/*' --seeds 3 --out results
+	@$(BIN)/lrbench pack results/board --output leaderboard/board.jsonl.xz
 
 falsify: $(VENV)/.bench-installed
 	@$(BIN)/lrbench study falsify --suite quick --out results --page docs/falsification.md

@@ -39,6 +39,8 @@ def specs() -> dict[str, WorldSpec]:
     return {
         "independent": WorldSpec(24, (16, 12), rate=0.1, interference=0.4),
         "zipf": WorldSpec(24, (16, 12), rate=0.05, interference=0.4, zipf=1.0),
+        "log-uniform": WorldSpec(24, (16, 12), rate=0.05, interference=0.4, decades=1.5),
+        "uneven groups": WorldSpec(26, (16, 12), rate=0.1, interference=0.4, decades=0.9, structure=Groups(4, 0.6)),
         "groups": WorldSpec(26, (16, 12), rate=0.05, interference=0.4, structure=Groups(size=4, cohesion=0.6)),
         "exclusive": WorldSpec(
             26, (16, 12), rate=0.1, interference=0.4, structure=Hierarchy((3,), 0.2, 0.6, fraction=0.8)

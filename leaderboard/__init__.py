@@ -27,9 +27,9 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     Parameters
     ----------
     folder
-        A results folder, as ``lrbench run --out`` writes it.
+        A results folder, as ``lrbench run --out`` writes it, or a file of records from ``lrbench pack``.
     output
-        The markdown file to write, ``folder/LEADERBOARD.md`` by default. Its folder is made if needed.
+        The markdown file to write, by default ``LEADERBOARD.md`` in the folder, or beside the file. Its folder is made if needed.
 
     Raises
     ------
@@ -43,19 +43,19 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     # pandas and matplotlib take a second to load, so nothing below is imported until a page is asked for
     from lrbench.errors import LrbenchError
     from lrbench.foreign import replace_file
-    from lrbench.store import Store
+    from lrbench.store import read_results
 
     from .compile import compile_boards
     from .figures import save_figures
     from .render import render
 
     folder = Path(folder)
-    output = folder / "LEADERBOARD.md" if output is None else Path(output)
+    output = (folder if folder.is_dir() else folder.parent) / "LEADERBOARD.md" if output is None else Path(output)
     if output.suffix.lower() != ".md":
         raise LrbenchError(f"{output}: the page is markdown, name a file such as {output.with_suffix('.md')}")
-    if not folder.is_dir():
+    if not folder.exists():
         raise LrbenchError(f"no results folder {str(folder)!r}: give the folder that `lrbench run --out` wrote")
-    records, problems = Store(folder).read()
+    records, problems = read_results(folder)
     of_studies = sum(record.study is not None for record in records)
     boards = compile_boards(records)
     if not boards:

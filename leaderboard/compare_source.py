@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lrbench.errors import LrbenchError
 from lrbench.record import Record
-from lrbench.store import Store
+from lrbench.store import read_packed, read_results
 
 DEFAULT_FOLDER = "results"
 LINKS = {b"120000": "symbolic link", b"160000": "submodule"}  # by their mode in a git tree
@@ -52,15 +52,15 @@ def read_side(name: str) -> Side:
     Parameters
     ----------
     name
-        A folder; or ``REV:PATH``, the folder PATH (from the repository's root) at a git revision, in the repository
-        of the current folder; or ``REV``, which means ``REV:results``.
+        A folder, or a file of records from ``lrbench pack``; or ``REV:PATH``, the folder or file PATH (from the repository's
+        root) at a git revision, in the repository of the current folder; or ``REV``, which means ``REV:results``.
 
     Raises
     ------
     NotThere
         When there is neither such a folder nor such a revision.
     LrbenchError
-        When the name is a file, or the revision holds a path that leads out of its folder.
+        When the name is a file without records, or the revision holds a path that leads out of its folder.
     """
     if Path(name).exists():
         return _from_folder(name, Path(name))
@@ -70,6 +70,8 @@ def read_side(name: str) -> Side:
         _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
     except _GitRefusesError as error:
         raise NotThere(f"{name} is neither a results folder nor a git revision of this repository ({error})") from None
+    if path and _kind_of(f"{revision}:{path}") == b"blob":
+        return _packed_at(name, f"{revision}:{path}")
     try:
         listing = _git("ls-tree", "-r", "-z", "--end-of-options", f"{revision}:{path}")
     except _GitRefusesError:
@@ -89,8 +91,27 @@ def read_base(name: str) -> Side:
 
 
 def _from_folder(name: str, folder: Path) -> Side:
-    records, problems = Store(folder).read()
+    records, problems = read_results(folder)
     return Side(name, tuple(records), tuple(problem.inside(folder) for problem in problems))
+
+
+def _kind_of(place: str) -> bytes:
+    """What git calls the thing at a revision's path, nothing where there is none."""
+    try:
+        return _git("cat-file", "-t", "--end-of-options", place).strip()
+    except _GitRefusesError:
+        return b""
+
+
+def _packed_at(name: str, place: str) -> Side:
+    """Read a packed file as it was committed."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "records"
+        file.write_bytes(_git("cat-file", "blob", "--end-of-options", place))
+        try:
+            return Side(name, tuple(read_packed(file)))
+        except LrbenchError as error:
+            raise LrbenchError(str(error).replace(str(file), name)) from None
 
 
 def _write_files(name: str, listing: bytes, folder: Path) -> list[tuple[str, str]]:

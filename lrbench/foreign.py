@@ -88,7 +88,11 @@ def _encodes(name: str) -> bool:
 def read_record(path: Path) -> Record | Problem:
     """Return the record that a file holds."""
     content = content_of(path, LARGEST)
-    found = content if isinstance(content, Problem) else parsed(path, content)
+    return content if isinstance(content, Problem) else dated(path, parsed(path, content))
+
+
+def dated(path: Path, found: Record | Problem) -> Record | Problem:
+    """Return what was found, or as a problem a record from the future: it would count as newer than all others."""
     if isinstance(found, Record):
         latest = datetime.now(timezone.utc) + AHEAD
         if found.timing.finished > latest.isoformat():  # both are in UTC, in one form

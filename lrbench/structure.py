@@ -14,6 +14,7 @@ from functools import cached_property
 from lrbench.errors import LrbenchError
 
 WORLD_VERSION = 1  # raise it whenever the same spec and seed would give other directions or samples
+LATER = ("bend", "decades", "lognormal")  # fields that the hash leaves out at 0
 MAX_RATE = 0.5  # a Zipf head is capped here: a feature that is nearly always on is a bias, not a feature
 
 
@@ -94,7 +95,8 @@ class Groups:
         Features in a group; a last, smaller group takes what is left.
     cohesion
         Probability that a member is active, given that its group is. For rare features it is close to the correlation
-        coefficient of two members.
+        coefficient of two members. Where rates differ it is that of the group's most frequent member, and the others are rarer in
+        proportion.
     """
 
     size: int = 4
@@ -123,7 +125,7 @@ class WorldSpec:
     interference
         Largest signed inner product M between two directions of a site.
     zipf
-        Exponent of the activation rates: 0 is uniform, 1 the classical Zipf law. Only for independent features.
+        Exponent of the activation rates: 0 is uniform, 1 the classical Zipf law. For independent features and for groups.
     magnitude_min, magnitude_scale
         An active feature has magnitude c_min + Exp(beta); ``magnitude_scale`` is the mean of the exponential part.
     noise
@@ -132,6 +134,11 @@ class WorldSpec:
         What is active together with what.
     bend
         Strength ε of the bend away from a linear representation, 0 (linear) to 1, see `lrbench.world.Bend`.
+    decades
+        Powers of ten that log-uniform activation rates span, in place of ``zipf``; 0 is uniform.
+    lognormal
+        Standard deviation of a log-normal magnitude's logarithm; the median is 1, and ``magnitude_min`` and ``magnitude_scale`` say
+        nothing then. 0 for c_min + Exp(beta).
 
     Examples
     --------
@@ -149,6 +156,8 @@ class WorldSpec:
     noise: float = 0.0
     structure: Independent | Hierarchy | Groups = Independent()
     bend: float = 0.0
+    decades: float = 0.0
+    lognormal: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.n_features, int) or self.n_features < 1:
@@ -159,7 +168,7 @@ class WorldSpec:
             raise LrbenchError(f"rate={self.rate}: expected an activation probability 1-S between 0 and 1")
         if not 0.0 < self.interference <= 1.0:
             raise LrbenchError(f"interference={self.interference}: expected an inner product M in (0, 1]")
-        for name in ("rate", "interference", "zipf", "magnitude_min", "magnitude_scale", "noise", "bend"):
+        for name in ("rate", "interference", "magnitude_min", "magnitude_scale", "noise", "zipf", *LATER):
             value = float(getattr(self, name))
             object.__setattr__(self, name, value)  # 1 and 1.0 are the same law and must have the same hash
             if not 0.0 <= value < math.inf:
@@ -168,10 +177,11 @@ class WorldSpec:
             raise LrbenchError(f"bend={self.bend}: expected a strength from 0 (linear) to 1")
         if self.magnitude_min + self.magnitude_scale == 0:
             raise LrbenchError("magnitude_min and magnitude_scale are both 0: an active feature needs a magnitude")
-        if self.zipf and not isinstance(self.structure, Independent):
-            raise LrbenchError(
-                f"zipf={self.zipf} with {self.structure.kind} features: only independent ones take a Zipf law"
-            )
+        if self.zipf and self.decades:
+            raise LrbenchError(f"zipf={self.zipf} with decades={self.decades}: rates follow one law, leave one at 0")
+        if (self.zipf or self.decades) and not isinstance(self.structure, Independent | Groups):
+            law = f"zipf={self.zipf}" if self.zipf else f"decades={self.decades}"
+            raise LrbenchError(f"{law} with {self.structure.kind} features: only independent ones and groups take it")
         if (
             isinstance(self.structure, Hierarchy)
             and int(self.n_features * self.structure.fraction) < self.structure.tree_size
@@ -180,9 +190,9 @@ class WorldSpec:
                 f"n_features={self.n_features}: a share of {self.structure.fraction} does not hold one tree of "
                 f"{self.structure.tree_size}; ask for more features or a smaller branching={self.structure.branching}"
             )
-        if isinstance(self.structure, Groups) and self.rate >= self.structure.cohesion:
+        if isinstance(self.structure, Groups) and max(self.rates) >= self.structure.cohesion:
             raise LrbenchError(
-                f"cohesion={self.structure.cohesion}: expected more than rate={self.rate}, or groups are always on"
+                f"cohesion={self.structure.cohesion}: expected more than rate={max(self.rates):g}, or groups are always on"
             )
 
     @cached_property
@@ -215,9 +225,30 @@ class WorldSpec:
                     share = len(self.children[parent]) if h.exclusive else 1
                     rates[child] = rates[parent] * h.child_given_parent / share
             return rates
-        weights = [(rank + 1.0) ** -self.zipf for rank in range(self.n_features)]
-        scale = self.rate * self.n_features / sum(weights)
-        return [min(MAX_RATE, weight * scale) if self.zipf else self.rate for weight in weights]
+        if not (self.zipf or self.decades):
+            return [self.rate] * self.n_features
+        n = self.n_features
+        weights = [(i + 1.0) ** -self.zipf if self.zipf else 10 ** -(self.decades * (i + 0.5) / n) for i in range(n)]
+        scale = self.rate * n / sum(weights)
+        return [min(MAX_RATE, weight * scale) for weight in weights]
+
+    @cached_property
+    def rates_in_group(self) -> list[float]:
+        """The probability of every feature to be active, given that its group is; empty where there are no groups."""
+        law = self.structure
+        if not isinstance(law, Groups):
+            return []
+        most = [max(self.rates[i - i % law.size :][: law.size]) for i in range(self.n_features)]
+        return [law.cohesion * (rate / largest) for rate, largest in zip(self.rates, most, strict=True)]
+
+    @cached_property
+    def group_rates(self) -> list[float]:
+        """The probability of every group to be active; empty where there are no groups."""
+        law = self.structure
+        if not isinstance(law, Groups):
+            return []
+        starts = range(0, self.n_features, law.size)
+        return [max(self.rates[start : start + law.size]) / law.cohesion for start in starts]
 
     @property
     def mean_l0(self) -> float:
@@ -232,19 +263,24 @@ class WorldSpec:
     @property
     def mean_magnitude(self) -> float:
         """E[x_d | x_d > 0]."""
+        if self.lognormal:
+            return math.exp(self.lognormal**2 / 2)
         return self.magnitude_min + self.magnitude_scale
 
     @property
     def mean_squared_magnitude(self) -> float:
         """E[x_d² | x_d > 0], which is a² + 2aβ + 2β² with a magnitude of a + Exp(β)."""
+        if self.lognormal:
+            return math.exp(2 * self.lognormal**2)
         a, beta = self.magnitude_min, self.magnitude_scale
         return a * a + 2 * a * beta + 2 * beta * beta
 
     def hash(self, seed: int | None = None) -> str:
         """Return the content hash of the law, and of the world itself when a seed is given (16 hexadecimal digits)."""
         content = {"version": WORLD_VERSION, "seed": seed, **asdict(self)}
-        if not self.bend:
-            del content["bend"]  # a linear world is the world that it was before there were bent ones
+        for name in LATER:
+            if not content[name]:
+                del content[name]  # a world without it is the world that it was before there were any with it
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

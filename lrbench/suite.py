@@ -24,6 +24,8 @@ class TaskSpec:
         See `Scale`.
     start
         The trap that training starts from, or its control, as the family's own `Start` knows it; None in ordinary tasks.
+    told_l0
+        The mean L0 that methods are told, as a multiple of the world's own: 1 for the truth.
     """
 
     world: WorldSpec
@@ -33,6 +35,7 @@ class TaskSpec:
     batch_size: int
     n_evaluation: int
     start: str | None = None
+    told_l0: float = 1.0
 
     def __post_init__(self) -> None:
         n = self.n_distinct
@@ -102,21 +105,37 @@ class Scale:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named scale with its number of seeds."""
+    """A named scale with its number of seeds.
+
+    Parameters
+    ----------
+    name, summary, scale, seeds
+        As they are listed.
+    l0
+        Multiples of the world's mean L0 at which every plain SDL method is asked.
+    levels_of
+        The suite whose levels it runs where a family does not say which; None for all.
+    """
 
     name: str
     summary: str
     scale: Scale
     seeds: int
+    l0: tuple[float, ...] = (1.0,)
+    levels_of: str | None = None
 
 
+_SMALL = Scale(
+    dim=96, rate=0.02, n_latents=256, n_distinct=65_536, n_samples=256 * 600, batch_size=256, n_evaluation=8192
+)
 SUITES = {
     suite.name: suite
     for suite in (
         Suite("smoke", "one toy world per family, in seconds: does it run?", seeds=1, scale=Scale(
             dim=32, rate=0.05, n_latents=64, n_distinct=4096, n_samples=64 * 150, batch_size=64, n_evaluation=2048)),
-        Suite("quick", "small worlds on a laptop, in minutes", seeds=3, scale=Scale(
-            dim=96, rate=0.02, n_latents=256, n_distinct=65_536, n_samples=256 * 600, batch_size=256, n_evaluation=8192)),
+        Suite("quick", "small worlds on a laptop, in minutes", seeds=3, scale=_SMALL),
+        Suite("board", "the published page: the worlds of quick, more seeds and three L0, within an hour", seeds=8, scale=_SMALL,
+              l0=(0.5, 1.0, 2.0), levels_of="quick"),
         Suite("standard", "the paper's scale: n about 1000, d = 768, 16,000 latents", seeds=3, scale=Scale(
             dim=768, rate=0.01, n_latents=16_000, n_distinct=100_000, n_samples=2_560_000, batch_size=1024,
             n_evaluation=16_384)),

@@ -21,6 +21,8 @@ from lrbench.suite import Suite as Suite
 from lrbench.suite import TaskSpec as TaskSpec
 from lrbench.suite import get_suite as get_suite
 
+LATER = {"start": None, "told_l0": 1.0}  # what the hash leaves out of a task that is as it was before there were these
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -72,8 +74,11 @@ class Family:
     start: Start | None = None
 
     def in_suite(self, level: str, suite: str) -> bool:
-        """Whether a suite runs this level unless told otherwise; a suite without a selection runs all levels."""
-        return level in self.selection.get(suite, tuple(self.levels))
+        """Whether a suite runs this level unless told otherwise; one without a selection runs those of `Suite.levels_of`, or all."""
+        if suite in self.selection:
+            return level in self.selection[suite]
+        other = get_suite(suite).levels_of
+        return level in self.levels if other is None else self.in_suite(level, other)
 
     def task(self, level: str, suite: str = "quick", seed: int = 0) -> Task:
         """Return a level as a task."""
@@ -99,7 +104,8 @@ def family(
     kinds, twins, start
         See `Family`.
     selection
-        For a suite's name, the levels it runs by default, none for ``()``; a suite that is not named runs all.
+        For a suite's name, the levels it runs by default, none for ``()``; a suite that is not named runs all, ``board`` those
+        of ``quick``.
 
     Examples
     --------
@@ -159,7 +165,7 @@ class Task:
         A salt is a part of it: salted worlds and public ones do not compare.
         """
         content = {
-            **{name: value for name, value in asdict(self.spec).items() if name != "start" or value is not None},
+            **{name: value for name, value in asdict(self.spec).items() if name not in LATER or value != LATER[name]},
             "world": self.spec.world.hash(),
             "scores": SCORE_VERSION,
             "anchors": self.spec.n_anchors,
@@ -256,7 +262,7 @@ class Task:
                 self.spec.n_latents,
                 self.spec.n_samples,
                 self.spec.batch_size,
-                self.spec.world.mean_l0,
+                self.spec.told_l0 * self.spec.world.mean_l0,
             ),
             seed=derive_seed(self.root, "view"),
             pair=pair or "autoencoder",

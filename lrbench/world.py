@@ -135,7 +135,7 @@ class World:
             raise LrbenchError(f"n_samples={n_samples}: expected at least 1")
         rng = generator(self.seed, stream, index)
         keys = _active_keys(self.spec, self._events, n_samples, rng)
-        values = self.spec.magnitude_min + self.spec.magnitude_scale * _exponential(len(keys), rng)
+        values = _magnitudes(self.spec, len(keys), rng)
         offsets = torch.searchsorted(keys, torch.arange(n_samples) * self.spec.n_features)
         return SparseFeatures(keys % self.spec.n_features, values, offsets)
 
@@ -260,8 +260,10 @@ def max_interference(directions: Float[Tensor, "feature dim"]) -> float:
     return largest
 
 
-def _exponential(n: int, rng: torch.Generator) -> Float[Tensor, " active"]:
-    return torch.empty(n).exponential_(generator=rng)
+def _magnitudes(spec: WorldSpec, n: int, rng: torch.Generator) -> Float[Tensor, " active"]:
+    if spec.lognormal:
+        return torch.randn(n, generator=rng).mul_(spec.lognormal).exp_()
+    return spec.magnitude_min + spec.magnitude_scale * torch.empty(n).exponential_(generator=rng)
 
 
 class Events:
@@ -312,7 +314,7 @@ class Events:
 def _independent_events(spec: WorldSpec) -> Events:
     """Return what is drawn first: groups, or features without a parent."""
     if isinstance(spec.structure, Groups):
-        return Events(torch.full((-(-spec.n_features // spec.structure.size),), spec.rate / spec.structure.cohesion))
+        return Events(torch.tensor(spec.group_rates))
     rates = torch.tensor(spec.rates, dtype=torch.float64)
     return Events(torch.where(torch.tensor(spec.parents) < 0, rates, 0.0))
 
@@ -355,11 +357,14 @@ def _group_keys(
     spec: WorldSpec, law: Groups, events: Int[Tensor, " event"], rng: torch.Generator
 ) -> Int[Tensor, " active"]:
     """Return the sorted keys of the members that wake up in the active groups."""
-    n_groups = -(-spec.n_features // law.size)
+    n_groups = len(spec.group_rates)
     rows = torch.div(events, n_groups, rounding_mode="floor").unsqueeze(1)
     features = (events % n_groups).unsqueeze(1) * law.size + torch.arange(law.size)
-    awake = torch.rand(features.shape, generator=rng) < law.cohesion
-    return (rows * spec.n_features + features)[awake & (features < spec.n_features)].sort().values
+    given = F.pad(
+        torch.tensor(spec.rates_in_group), (0, n_groups * law.size - spec.n_features)
+    )  # nobody in the last places
+    awake = torch.rand(features.shape, generator=rng) < given[features]
+    return (rows * spec.n_features + features)[awake].sort().values
 
 
 def _mean_square(rows: Tensor) -> float:

@@ -13,7 +13,7 @@ LEVELS = {
 }
 
 
-@family(levels=LEVELS, smoke=("depth2-exclusive",), quick=("depth3-overlapping",))
+@family(levels=LEVELS, smoke=("depth2-exclusive",), quick=("depth3-exclusive",))
 def hierarchy(level: tuple[tuple[int, ...], bool], scale: Scale) -> TaskSpec:
     """All features live in trees of concepts and sub-concepts."""
     branching, exclusive = level

@@ -10,7 +10,7 @@ from lrbench.task import Scale, TaskSpec, family
 
 
 @family(
-    levels={"0.05": 0.05, "0.1": 0.1, "0.2": 0.2, "0.5": 0.5}, smoke=("0.2",), quick=("0.5",), standard=("0.05", "0.2")
+    levels={"0.05": 0.05, "0.1": 0.1, "0.2": 0.2, "0.5": 0.5}, smoke=("0.2",), quick=(), standard=("0.05", "0.2")
 )
 def interference(largest: float, scale: Scale) -> TaskSpec:
     """The largest inner product M between two directions."""

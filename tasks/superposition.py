@@ -7,7 +7,7 @@ from lrbench.task import Scale, TaskSpec, family
 RATIOS = (0.8, 1.04, 1.17, 1.30, 1.43, 1.56, 1.69, 1.82, 2.0, 4.0)
 
 
-@family(levels={f"{ratio:.2f}x": ratio for ratio in RATIOS}, smoke=("1.30x",), quick=("1.30x",))
+@family(levels={f"{ratio:.2f}x": ratio for ratio in RATIOS}, smoke=("1.30x",), quick=("4.00x",))
 def superposition(ratio: float, scale: Scale) -> TaskSpec:
     """More features than dimensions."""
     # four features a dimension cannot all stay within M = 0.1 at the smallest scale

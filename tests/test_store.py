@@ -284,7 +284,7 @@ def test_a_packed_file_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest
         read_packed(bomb)
     write_packed(tmp_path / "good.jsonl.gz", [make(), make(seed=1)])
     monkeypatch.setattr("lrbench.store.LARGEST_PACKED", 600)
-    with pytest.raises(LrbenchError, match=r"line 2: is of more than 600 bytes"):
+    with pytest.raises(LrbenchError, match=r"good.jsonl.gz: holds more than 600 bytes of records"):
         read_packed(tmp_path / "good.jsonl.gz")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(LrbenchError, match="pipe: is no readable file of records: it is no regular file"):

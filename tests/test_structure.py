@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import lrbench
 from lrbench.errors import LrbenchError
 from lrbench.structure import WORLD_VERSION, Groups, Hierarchy, Independent, WorldSpec
 from lrbench.world import World
@@ -38,8 +39,18 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("scale is infinite", {"magnitude_scale": math.inf}, "magnitude_scale"),
     ("no magnitude", {"magnitude_min": 0.0, "magnitude_scale": 0.0}, "both 0"),
     ("zipf in trees", {"zipf": 1.0, "structure": Hierarchy((1,), 0.1, 0.5)}, "hierarchy"),
-    ("zipf in groups", {"zipf": 1.0, "structure": Groups(2, 0.5)}, "groups"),
+    ("decades in trees", {"decades": 1.0, "structure": Hierarchy((1,), 0.1, 0.5)}, "decades=1.0 with hierarchy"),
+    ("two laws of rates", {"zipf": 1.0, "decades": 1.0}, "zipf=1.0 with decades=1.0"),
+    ("decades < 0", {"decades": -1.0}, "decades"),
+    ("decades is infinite", {"decades": math.inf}, "decades"),
+    ("lognormal < 0", {"lognormal": -0.1}, "lognormal"),
+    ("lognormal is NaN", {"lognormal": math.nan}, "lognormal"),
     ("groups always on", {"rate": 0.3, "structure": Groups(2, 0.3)}, "cohesion=0.3"),
+    (
+        "one group always on",
+        {"rate": 0.2, "zipf": 1.0, "structure": Groups(2, 0.45)},
+        "cohesion=0.45: expected more than rate=0.4",
+    ),
 ]
 BAD_STRUCTURES: list[tuple[type, dict[str, Any], str]] = [
     (Hierarchy, {"branching": ()}, r"branching=\(\)"),
@@ -94,6 +105,8 @@ def test_the_hash_changes_with_every_field_and_with_the_seed() -> None:
         "noise": 0.2,
         "structure": Groups(2, 0.5),
         "bend": 0.1,
+        "decades": 1.0,
+        "lognormal": 0.25,
     }
     assert set(changes) == {field.name for field in fields(WorldSpec)}
     others = [replace(SPEC, **{name: value}) for name, value in changes.items()]
@@ -150,3 +163,20 @@ def test_the_generator_gives_what_its_version_gave() -> None:
     groups = World(replace(SPEC, structure=Groups(2, 0.5)), seed=7).sample(6)
     assert groups.indices.tolist() == [0, 1, 2, 3, 4, 0, 1, 0, 2, 4, 5]
     torch.testing.assert_close(groups.values[:3], torch.tensor([0.653096, 0.514917, 1.321875]), **close)
+
+
+def test_the_worlds_of_the_catalogue_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is new in the law, or in a task, is left out of a hash where it is at its default."""
+    known = {  # world hash with seed 0, and task hash under the first version of the scores
+        "superposition/1.30x": ("0eaaede91146979e", "4c6c059d9553fa5d"),
+        "correlation/0.8": ("d2a8bbab7c89e09b", "425c7d84c7fd1995"),
+        "hierarchy/depth3-exclusive": ("e53b778464522789", "62e39b8ca367edfe"),
+        "absorption/rare": ("2cf17c25b1d67e4a", "10aff5aa15e0edf3"),
+        "frequency/zipf1.0": ("d5938e663c0d8138", "dcbbd0e393f318de"),
+        "noise/0.3": ("3744cec91411585a", "bbd4f46670678b7a"),
+    }
+    monkeypatch.setattr("lrbench.task.SCORE_VERSION", 1)
+    tasks = {name: lrbench.load_task(name, "quick", 0) for name in known}
+    assert {name: (task.world_hash, task.hash) for name, task in tasks.items()} == known
+    task = tasks["noise/0.3"]
+    assert replace(task, spec=replace(task.spec, told_l0=0.5)).hash != task.hash

@@ -16,7 +16,17 @@ from lrbench.structure import Groups, Hierarchy, WorldSpec
 from lrbench.world import Events, World, max_interference
 
 N_SAMPLES = 60_000
-LAWS = ("independent", "zipf", "groups", "exclusive", "overlapping", "deep", "deep overlapping")
+LAWS = (
+    "independent",
+    "zipf",
+    "log-uniform",
+    "groups",
+    "uneven groups",
+    "exclusive",
+    "overlapping",
+    "deep",
+    "deep overlapping",
+)
 TREES = ("exclusive", "overlapping", "deep", "deep overlapping")
 
 
@@ -92,6 +102,10 @@ def test_rates_follow_from_the_law(specs: dict[str, WorldSpec]) -> None:
     assert zipf[0] / zipf[9] == pytest.approx(10.0)
     assert sum(zipf) == pytest.approx(24 * 0.05)
     assert max(WorldSpec(100, (4,), rate=0.3, zipf=1.0).rates) == 0.5  # capped
+    spread = specs["log-uniform"].rates
+    assert spread[0] / spread[16] == pytest.approx(10.0)  # 16 of 24 features are one of 1.5 decades
+    assert sum(spread) == pytest.approx(24 * 0.05)
+    assert max(WorldSpec(100, (4,), rate=0.3, decades=3.0).rates) == 0.5  # capped
     exclusive = specs["exclusive"]  # five trees of four features, six features on their own
     assert exclusive.parents == [-1, 0, 0, 0, -1, 4, 4, 4, -1, 8, 8, 8, -1, 12, 12, 12, -1, 16, 16, 16] + [-1] * 6
     assert exclusive.rates == pytest.approx([0.2, *[0.2 * 0.6 / 3] * 3] * 5 + [0.1] * 6)
@@ -139,7 +153,17 @@ def test_groups_are_correlated_within_and_not_across(
         assert float(correlation[i, j]) == pytest.approx(expected, abs=0.05 if expected else 0.02), (i, j)
 
 
-@pytest.mark.parametrize("law", ["independent", "zipf"])
+def test_members_of_a_group_with_other_rates_meet_within_it(
+    specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]
+) -> None:
+    rates, together = specs["uneven groups"].rates, active["uneven groups"].T @ active["uneven groups"] / N_SAMPLES
+    for i, j in combinations(range(26), 2):
+        group = max(rates[i - i % 4 :][:4]) / 0.6
+        both = rates[i] * rates[j] / (group if i // 4 == j // 4 else 1.0)
+        assert float(together[i, j]) == pytest.approx(both, abs=4.5 * (both / N_SAMPLES) ** 0.5), (i, j)
+
+
+@pytest.mark.parametrize("law", ["independent", "zipf", "log-uniform"])
 def test_independent_features_meet_by_chance_only(
     law: str, specs: dict[str, WorldSpec], active: dict[str, torch.Tensor]
 ) -> None:
@@ -170,6 +194,17 @@ def test_magnitudes_are_c_min_plus_exponential() -> None:
     constant = World(WorldSpec(24, (24,), magnitude_min=2.0, magnitude_scale=0.0)).sample(100).values
     assert set(constant.tolist()) == {2.0}
     assert torch.allclose(world.isolated(), 1.0 * world.directions[0])
+
+
+def test_log_normal_magnitudes() -> None:
+    spec = WorldSpec(24, (24,), rate=0.1, lognormal=0.25)
+    values = World(spec, seed=3).sample(N_SAMPLES).values.double()
+    logs, error = values.log(), 0.25 / len(values) ** 0.5
+    assert abs(logs.mean()) < 4.5 * error
+    assert logs.std() == pytest.approx(0.25, rel=0.02)
+    assert values.mean() == pytest.approx(spec.mean_magnitude, rel=0.01)
+    assert values.pow(2).mean() == pytest.approx(spec.mean_squared_magnitude, rel=0.02)
+    assert float(World(spec).isolated().norm(dim=1).mean()) == pytest.approx(spec.mean_magnitude, abs=1e-6)
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -104,7 +104,9 @@ def select_methods(
     return methods
 
 
-def methods_for(kinds: Sequence[str] | None = None, twins: Sequence[str] = ("anchored",)) -> list[MethodInfo]:
+def methods_for(
+    kinds: Sequence[str] | None = None, twins: Sequence[str] = ("anchored",), l0: Sequence[float] = (1.0,)
+) -> list[MethodInfo]:
     """Return the methods that a task runs unless told otherwise.
 
     Parameters
@@ -113,13 +115,19 @@ def methods_for(kinds: Sequence[str] | None = None, twins: Sequence[str] = ("anc
         What its family asks, see `lrbench.task.Family`; None for every kind, and for the twins in `SHOWN` too.
     twins
         The twins that its family asks of every SDL method.
+    l0
+        The suite's multiples of the mean L0, see `lrbench.suite.Suite`. Where all kinds are asked, every plain SDL method is asked
+        at each: at another one than 1 as the address ``NAME[l0=MULTIPLE]``, behind the others.
     """
-    return [
+    asked = [
         info
         for info in method_catalogue()
         if (kinds is None or info.kind in kinds)
         and (not info.twin or info.twin in twins or (kinds is None and info.name in SHOWN))
     ]
+    texts = [address.settings_text({"l0": multiple}) for multiple in l0 if multiple != 1.0]
+    plain = [info for info in asked if kinds is None and info.kind == "sdl" and not info.twin]
+    return asked + [at_l0 for info in plain for at_l0 in _with_settings(info, texts)]
 
 
 def load_method(name: str | Path, **hyperparameters: Any) -> Method:

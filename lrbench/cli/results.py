@@ -1,4 +1,4 @@
-"""What is made of records: `lrbench leaderboard` and `lrbench compare`."""
+"""What is made of records: `lrbench leaderboard`, `lrbench pack` and `lrbench compare`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lrbench.store import lines_of
 
 @app.command("leaderboard")
 def leaderboard_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A results folder, or a packed file.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE.md", help="The page to write. Default: DIR/LEADERBOARD.md.")
+        Path | None,
+        typer.Option(metavar="FILE.md", help="The page to write. Default: LEADERBOARD.md in DIR, or beside FILE."),
     ] = None,
 ) -> None:
     """Compile records into a markdown page with figures."""
     from lrbench.leaderboard import write_leaderboard
 
-    target = folder / "LEADERBOARD.md" if output is None else output
-    if target.is_dir():
-        raise LrbenchError(f"{target} is a folder, --output needs a file such as {target / 'LEADERBOARD.md'}")
+    if output is not None and output.is_dir():
+        raise LrbenchError(f"{output} is a folder, --output needs a file such as {output / 'LEADERBOARD.md'}")
     try:
-        page, set_aside = write_leaderboard(folder, target)
+        page, set_aside = write_leaderboard(folder, output)
     except OSError as error:
         raise LrbenchError(f"cannot write {error.filename}: {error.strerror}") from error
     for line in lines_of(set_aside, ", see the end of the page"):
@@ -38,9 +38,30 @@ def leaderboard_command(
     print(f"\npage     {page}\nfigures  {page.parent / 'figures'}")
 
 
+@app.command("pack")
+def pack_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder, or a suite's folder in one.")],
+    output: Annotated[
+        Path, typer.Option(metavar="FILE.jsonl.xz", help="The file to write; .jsonl.gz is packed faster, and larger.")
+    ],
+) -> None:
+    """Pack the records of a folder into one file, for a repository; `leaderboard` and `compare` read it like the folder."""
+    from lrbench.store import Store, write_packed
+
+    records, set_aside = Store(folder).read()
+    for line in lines_of(set_aside, f" below {folder}"):
+        print(line, file=sys.stderr)
+    if not records:
+        raise LrbenchError(f"no usable record in {str(folder)!r}: fill it with `lrbench run --out`")
+    write_packed(output, records)
+    print(f"{len(records)} records in {output}, {output.stat().st_size:,} bytes")
+
+
 @app.command("compare")
 def compare_command(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="A results folder, or git REV or REV:FOLDER.")],
+    base: Annotated[
+        str, typer.Argument(metavar="BASE", help="A results folder or packed file, or git REV or REV:PATH.")
+    ],
     head: Annotated[str, typer.Argument(metavar="HEAD", help="What is held against it, named the same way.")],
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Score to compare; repeatable. Default: headline and f1.")

@@ -133,7 +133,7 @@ def plan_seeds(
             raise LrbenchError(f"{fault}; records could not be named after it")
     cells = []
     for info in task_infos:
-        asked = methods_for(info.kinds, info.twins) if named is None else named
+        asked = methods_for(info.kinds, info.twins, get_suite(suite).l0) if named is None else named
         for seed in seeds:
             task = load_task(info.source, suite, seed, salt)
             for method in asked:

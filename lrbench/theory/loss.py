@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from jaxtyping import Bool, Float
@@ -121,12 +122,13 @@ def alone_probabilities(spec: WorldSpec) -> list[float]:
     """Return Pr(x = x_d e_d) of every feature d: it is active and nothing else is."""
     n, law = spec.n_features, spec.structure
     if isinstance(law, Groups):
-        event = spec.rate / law.cohesion
-        sizes = [min(law.size, n - start) for start in range(0, n, law.size)]
-        silent = [1.0 - event + event * (1.0 - law.cohesion) ** size for size in sizes]
-        alone = [event * law.cohesion * (1.0 - law.cohesion) ** (size - 1) for size in sizes]
-        unit = [feature // law.size for feature in range(n)]
-        return _times_the_rest([alone[group] for group in unit], silent, unit)
+        events, given = spec.group_rates, spec.rates_in_group
+        groups = [range(start, min(start + law.size, n)) for start in range(0, n, law.size)]
+        silent, alone = [], []
+        for event, members in zip(events, groups, strict=True):
+            silent.append(1.0 - event + event * prod(1.0 - given[d] for d in members))
+            alone += [event * given[d] * prod(1.0 - given[other] for other in members if other != d) for d in members]
+        return _times_the_rest(alone, silent, [feature // law.size for feature in range(n)])
     if isinstance(law, Hierarchy):
         roots = [feature for feature in range(n) if spec.parents[feature] < 0]
         unit_of = {root: number for number, root in enumerate(roots)}
@@ -310,7 +312,7 @@ def exact_loss(dictionary: Dictionary, world: World) -> Loss:
     Raises
     ------
     LrbenchError
-        Unless features are independent, of one magnitude (``magnitude_scale=0``), without noise or bend and at most 16: then
+        Unless features are independent, of one magnitude (``magnitude_scale=0``, ``lognormal=0``), without noise or bend and at most 16: then
         there are finitely many samples, each the sum of its features.
 
     Examples
@@ -323,11 +325,12 @@ def exact_loss(dictionary: Dictionary, world: World) -> Loss:
     (0.0, True)
     """
     spec, seen = world.spec, isolated_for(dictionary, world)
-    finite = isinstance(spec.structure, Independent) and spec.magnitude_scale == spec.noise == spec.bend == 0
+    one_magnitude = spec.magnitude_scale == spec.lognormal == 0
+    finite = isinstance(spec.structure, Independent) and one_magnitude and spec.noise == spec.bend == 0
     if not finite or spec.n_features > MAX_EXACT:
         raise LrbenchError(
             f"exact_loss: {spec.n_features} {spec.structure.kind} features with magnitude_scale={spec.magnitude_scale}, "
-            f"noise={spec.noise}, bend={spec.bend}; expected at most {MAX_EXACT} independent ones and 0, else use sampled_loss"
+            f"lognormal={spec.lognormal}, noise={spec.noise}, bend={spec.bend}; expected at most {MAX_EXACT} independent ones and 0, else use sampled_loss"
         )
     model, rates = in_float64(dictionary), torch.tensor(spec.rates, dtype=torch.float64)
     mean = largest = 0.0
