@@ -40,7 +40,7 @@ def palette(count: int) -> list[str]:
     while len(chosen) < count:
         distances = np.minimum(distances, np.linalg.norm(lab - lab[chosen[-1]], axis=1).round(9))
         chosen.append(int(distances.argmax()))
-    return ["#" + "".join(f"{round(255 * channel):02x}" for channel in rgb[place]) for place in chosen]
+    return ["#" + "".join(f"{round(255 * channel):02x}" for channel in rgb[place]) for place in chosen[:count]]
 
 
 def styles(kinds: Mapping[str, str]) -> dict[str, dict[str, Any]]:

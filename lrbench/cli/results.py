@@ -68,8 +68,10 @@ def compare_command(
 
 
 def standings(page: str) -> str:
-    """Return the tables of the page's first standings for a terminal, one for each pairing."""
+    """Return the tables of the page's first standings for a terminal, one for each pairing; where they rank nobody, why."""
     section = page.partition("\n### Standings\n")[2].partition("\n### ")[0]
     parts = [part.partition("\n") for part in section.split("\n#### ")[1:]]
     tables = [[[unmarked(cell) for cell in row] for row in rows_of(lines)] for _, _, lines in parts]
-    return "\n\n".join(f"{title}\n{as_text(rows)}" for (title, _, _), rows in zip(parts, tables, strict=True))
+    shown = [f"{title}\n{as_text(rows)}" for (title, _, _), rows in zip(parts, tables, strict=True)]
+    notes = [unmarked(line.removeprefix("* ")) for line in section.splitlines() if line.startswith("* ")]
+    return "\n\n".join(shown if any("rank" in rows[0] for rows in tables) else [*shown, *notes[:1]])
