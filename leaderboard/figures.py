@@ -103,7 +103,7 @@ def recovery_figure(board: Board) -> Figure:
                 axes.plot(curve["threshold"], curve[side], label=_label(method), linewidth=1.3, **style[method])
         axes.axvline(0.95, color="#bbbbbb", linewidth=0.8, zorder=0)
         axes.set_xscale("function", functions=(_stretched, _unstretched))
-        last = float(curves["threshold"].max()) if len(curves) else 0.95
+        last = max([*curves["threshold"]], default=0.0) or 0.95
         ticks = [tick for tick in COSINE_TICKS if tick <= last]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_yscale("function", functions=(_stretched, _unstretched))
