@@ -1,39 +1,33 @@
 """Records into frames: who stands where, how sure that is, and which cells are missing from the sums.
 
 Every mean here follows one rule. A task counts for a method, and for a metric, only if the method has the value on all
-of its seeds; the mean over those tasks is taken inside each seed first, and the interval is over the seeds.
+of its seeds; the mean, over the tasks of a family and then over families, is taken inside each seed first, and the interval is
+over the seeds.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lrbench.metric_table import METRICS
 from lrbench.pages.interval import interval
+
+from .anchored import anchored_minus_plain
+from .facts import Gap, gaps_of, provenance_of, world_facts
+from .l0 import curve_points, curves, reached
+from .means import natural, seed_means
+from .standing import standings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lrbench.record import Key, Record
 
-ANCHORED = "+anchored"
-VALUES_SHOWN = 10  # of one fact about where records come from
+NO_RANKING = ("smoke",)  # toy worlds, which ask whether a method runs
+NUMBERS = ("seconds", "reached", "missed")  # beside the metrics
 ABSORPTION_METRICS = ("recall_alone", "recall_with_child", "absorption")
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Cells that did not yield a score: one method, one status, one reason."""
-
-    method: str
-    status: str
-    reason: str
-    cells: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -43,17 +37,22 @@ class Board:
     Attributes
     ----------
     standings
-        One row per method, in the order of the page: ``rank`` (NaN for references and for methods without a score),
-        ``method, pair, kind, tasks, seeds``, every metric, ``seconds`` (mean of a cell) and ``half``, the half width of
-        the headline's 95% interval (NaN with one seed).
+        One row per method, best first: ``method, pair, kind, tasks, seeds``, every metric, ``seconds`` (mean of a cell) and
+        ``half``, the half width of the headline's 95% interval (NaN with one seed). ``ranked`` is false for references and for
+        methods without a score; ``rank_low, rank_high`` are the range among those of one pairing, NaN where no test is possible.
+        ``best, best_at``: the best score of the method's L0 curve, and the multiple it was told (NaN: the row itself). ``missed_low, missed_high``: how far the L0 is
+        from the target, as a share of it, on the tasks where that is least and most.
     families
         Family → headline score, methods × tasks; NaN where a cell of the task is missing.
     absorption
         Family → ``method, tasks`` and mean and ``_half`` of each absorption metric.
     anchored
-        ``method, difference, half, pairs``: the anchored twin minus the plain method.
+        ``method, family, difference, half, p, pairs``: the anchored twin minus the plain method; no family: over all.
     curves
-        ``method, threshold, dec, enc``: mean recovery over the counted tasks and their seeds.
+        ``method, threshold, dec, enc``: mean recovery over the counted tasks and their seeds, families weighing equally.
+    l0_curves
+        ``method, multiple, tasks, reached, headline, half``: the points of the methods that were run at other L0 too. A point
+        is no row of another table.
     worlds
         One row per task: what the records say about its worlds.
     commit
@@ -74,6 +73,7 @@ class Board:
     absorption: dict[str, pd.DataFrame]
     anchored: pd.DataFrame
     curves: pd.DataFrame
+    l0_curves: pd.DataFrame
     worlds: pd.DataFrame
     traps: pd.DataFrame
     counted_as: tuple[tuple[str, str], ...]
@@ -90,45 +90,37 @@ def compile_boards(records: Sequence[Record]) -> list[Board]:
     return [_board(suite, [record for record in ranked if record.suite == suite]) for suite in suites]
 
 
-def seed_means(cells: pd.DataFrame, column: str, seeds: Sequence[int]) -> tuple[list[float], list[str]]:
-    """Mean over tasks inside each seed, for one method's cells, and the tasks that counted: those with every seed."""
-    grid = cells.pivot(index="task", columns="seed", values=column).reindex(columns=list(seeds)).dropna(how="any")
-    return [float(mean) for mean in grid.mean(axis=0)], list(grid.index)
-
-
-def natural(name: str) -> list[tuple[int, float, str]]:
-    """Sort key under which 0.8x, 1.04x, 2x, 10x stand in this order."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", name)
-    return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts)]
-
-
 def _board(suite: str, records: list[Record]) -> Board:
     newest, set_aside = _comparable(records)
     kept, counted_as = _each_question_once(newest)
-    cells, traps = _apart(_cells(kept))
-    tasks, trap_tasks = (tuple(sorted(part["task"].unique(), key=natural)) for part in (cells, traps))
-    gaps = _gaps(cells, list(cells["method"].unique()), tasks)
+    everything, traps = _apart(_cells(kept))
+    tasks, trap_tasks = (tuple(sorted(part["task"].unique(), key=natural)) for part in (everything, traps))
+    gaps = gaps_of(everything, tasks)
     if trap_tasks != tasks:
-        gaps += _gaps(traps, list(traps["method"].unique()), trap_tasks)
-    standings, counted = _standings(cells)
-    order = list(standings["method"])
+        gaps += gaps_of(traps, trap_tasks)
+    homes = curve_points(set(everything["method"]))
+    l0_curves = curves(everything, homes)
+    cells = everything[~everything["method"].isin(homes)]
+    rows, counted = standings(cells, l0_curves, ranking=suite not in NO_RANKING)
+    order = list(rows["method"])
     sources = {(record.provenance.commit, record.provenance.dirty) for record in kept}
     commit, dirty = sources.pop() if len(sources) == 1 else (None, None)
     return Board(
         suite=suite,
         tasks=tasks,
         seeds=tuple(int(seed) for seed in sorted(cells["seed"].unique())),
-        standings=standings,
+        standings=rows,
         families=_families(cells, order, tasks),
         absorption=_absorption(cells, order),
-        anchored=_anchored(cells, order),
+        anchored=anchored_minus_plain(cells, order),
         curves=_curves(kept, counted),
-        worlds=_worlds(kept, tuple(dict.fromkeys(tasks + trap_tasks))),
+        l0_curves=l0_curves,
+        worlds=world_facts(kept, tuple(dict.fromkeys(tasks + trap_tasks))),
         traps=traps,
         counted_as=counted_as,
         gaps=gaps,
         set_aside=set_aside,
-        provenance=_provenance(kept),
+        provenance=provenance_of(kept),
         commit=None if dirty else commit,
     )
 
@@ -177,8 +169,9 @@ def _cells(records: list[Record]) -> pd.DataFrame:
         facts = {name: getattr(record, name) for name in ("task", "family", "method", "pair", "kind", "seed", "status")}
         seconds = record.timing.seconds if ok else None
         reason = record.reason or "the headline does not apply"
-        rows.append({**facts, "world": record.world_hash, "reason": reason, "seconds": seconds, **scores})
-    frame: pd.DataFrame = pd.DataFrame(rows).astype({name: float for name in [*METRICS, "seconds"]})
+        numbers = {"seconds": seconds, **reached(record), **scores}
+        rows.append({**facts, "world": record.world_hash, "reason": reason, **numbers})
+    frame: pd.DataFrame = pd.DataFrame(rows).astype(dict.fromkeys([*METRICS, *NUMBERS], float))
     return frame
 
 
@@ -190,39 +183,6 @@ def _apart(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     families = cells.loc[cells["escape"].notna(), "family"].unique()
     trapped = cells["family"].isin(families)
     return cells if trapped.all() else cells[~trapped], cells[trapped]
-
-
-def _standings(cells: pd.DataFrame) -> tuple[pd.DataFrame, set[tuple[str, str]]]:
-    """The headline table, and the (method, task) pairs that its scores rest on."""
-    import pandas as pd
-
-    rows: list[dict[str, Any]] = []
-    counted: set[tuple[str, str]] = set()
-    for method, own in cells.groupby("method"):
-        seeds = sorted(own["seed"].unique())
-        means, names = seed_means(own, "headline", seeds)
-        counted |= {(str(method), task) for task in names}
-        headline = interval(means)
-        own = own[own["task"].isin(names)]
-        row = {"method": method, "seeds": len(seeds), "tasks": len(names)}
-        row |= {"headline": headline.mean, "half": headline.half}
-        for name in ("pair", "kind"):
-            row[name] = cells.loc[cells["method"] == method, name].iloc[0]
-        for name in (*METRICS, "seconds"):
-            if name != "headline":
-                row[name] = interval(seed_means(own, name, seeds)[0]).mean
-        rows.append(row)
-
-    def place(row: dict[str, Any]) -> tuple[int, float]:
-        return -row["tasks"], -row["headline"] if row["tasks"] else 0.0
-
-    ranked = [row for row in rows if row["kind"] != "reference" and row["tasks"]]
-    for row in rows:
-        row["rank"] = math.nan
-    for row in ranked:
-        row["rank"] = 1.0 + sum(place(other) < place(row) for other in ranked)
-    rows.sort(key=lambda row: (*place(row), row["kind"] != "reference", row["method"]))
-    return pd.DataFrame(rows), counted
 
 
 def _families(cells: pd.DataFrame, order: list[str], tasks: tuple[str, ...]) -> dict[str, pd.DataFrame]:
@@ -258,91 +218,17 @@ def _absorption(cells: pd.DataFrame, order: list[str]) -> dict[str, pd.DataFrame
     return tables
 
 
-def _anchored(cells: pd.DataFrame, order: list[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    rows: list[dict[str, object]] = []
-    for method in (name for name in order if name + ANCHORED in order):
-        sides = [cells[cells["method"] == name].dropna(subset=["headline"]) for name in (method, method + ANCHORED)]
-        both = sides[0].merge(sides[1], on=["task", "seed", "world"], suffixes=("_plain", "_anchored"))
-        span = interval(both["headline_anchored"] - both["headline_plain"])
-        rows.append({"method": method, "difference": span.mean, "half": span.half, "pairs": span.count})
-    frame: pd.DataFrame = pd.DataFrame(rows, columns=["method", "difference", "half", "pairs"])
-    return frame
-
-
 def _curves(records: list[Record], counted: set[tuple[str, str]]) -> pd.DataFrame:
     import pandas as pd
 
     names = ("threshold", "recovery_dec", "recovery_enc")
     points = [
-        (record.method, *point)
+        (record.method, record.family, *point)
         for record in records
         if (record.method, record.task) in counted and record.curves
         for point in zip(*(record.curves[name] for name in names), strict=True)
     ]
-    frame = pd.DataFrame(points, columns=["method", "threshold", "dec", "enc"])
-    means: pd.DataFrame = frame.groupby(["method", "threshold"], as_index=False).mean()
+    frame = pd.DataFrame(points, columns=["method", "family", "threshold", "dec", "enc"])
+    by_family = frame.groupby(["method", "family", "threshold"], as_index=False).mean()
+    means: pd.DataFrame = by_family.groupby(["method", "threshold"], as_index=False)[["dec", "enc"]].mean()
     return means
-
-
-def _worlds(records: list[Record], tasks: tuple[str, ...]) -> pd.DataFrame:
-    """Facts of a task's worlds; a fact that differs by seed is given as its range."""
-    import pandas as pd
-
-    rows: list[dict[str, object]] = []
-    for task in tasks:
-        worlds = [record.world for record in records if record.task == task and record.world]
-        row: dict[str, object] = {"task": task}
-        for name in sorted({name for world in worlds for name in world}):
-            values = {world[name] for world in worlds if world.get(name) is not None}
-            row[name] = sorted(values, key=lambda value: natural(str(value)))
-        rows.append(row)
-    frame: pd.DataFrame = pd.DataFrame(rows)
-    return frame
-
-
-def _gaps(cells: pd.DataFrame, order: list[str], tasks: tuple[str, ...]) -> tuple[Gap, ...]:
-    gaps = []
-    for method in sorted(order):
-        own = cells[cells["method"] == method]
-        groups: dict[tuple[str, str], list[tuple[str, int]]] = {}
-        present = {(row["task"], row["seed"]): row for row in own.to_dict("records")}
-        for task in tasks:
-            for seed in sorted(own["seed"].unique()):
-                row = present.get((task, seed))
-                if row is None:
-                    groups.setdefault(("missing", "no record of this cell"), []).append((task, int(seed)))
-                elif math.isnan(row["headline"]):
-                    groups.setdefault((row["status"], row["reason"]), []).append((task, int(seed)))
-        gaps += [
-            Gap(method=method, status=status, reason=reason, cells=tuple(found))
-            for (status, reason), found in sorted(groups.items())
-        ]
-    return tuple(gaps)
-
-
-def _provenance(records: list[Record]) -> tuple[tuple[str, str], ...]:
-    """Where the records come from; several values are all given, each with its number of cells."""
-    facts: list[dict[str, str]] = []
-    for record in records:
-        source = record.provenance
-        dirty = " with uncommitted changes" if source.dirty else ""
-        commit = f"{source.commit}{dirty}" if source.commit else "unknown"
-        own = {"lrbench": source.lrbench, "commit": commit, "device": source.device}
-        own |= {"engine": source.engine or "unknown", "isolation of fit": source.isolation or "unknown"}
-        own["worlds"] = f"salted, hash {record.salt_hash}" if record.salt_hash else "public"
-        own |= {"python": source.python, "platform": source.platform, **dict(sorted(source.packages.items()))}
-        facts.append(own)
-    lines = []
-    for name in dict.fromkeys(name for own in facts for name in own):
-        found = Counter(own.get(name, "absent") for own in facts)
-        distinct = sorted(found)
-        counts = [f"{v} (×{found[v]})" for v in distinct] if len(distinct) > 1 else distinct
-        if len(counts) > VALUES_SHOWN:
-            counts = [*counts[:VALUES_SHOWN], f"and {len(counts) - VALUES_SHOWN} more"]
-        lines.append((name, "; ".join(counts)))
-    finished = sorted(record.timing.finished for record in records)
-    lines.append(("cells", f"{len(records)}, finished between {finished[0]} and {finished[-1]}"))
-    lines.append(("time", f"{sum(record.timing.seconds for record in records) / 60:.1f} minutes, summed over cells"))
-    return tuple(lines)

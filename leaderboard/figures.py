@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 from lrbench.errors import LrbenchError
 from lrbench.foreign import replace_file
 
-from .compile import ANCHORED, Board
+from .compile import Board
+from .palette import styles
 from .traps import heat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Tableau's colours for the methods, Dark2's for the baselines: far apart, and no grey, which is for the references
-METHOD_COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22"]
-BASELINE_COLOURS = ["#1b9e77", "#d95f02", "#7570b3", "#e6ab02", "#a6761d", "#e7298a", "#66a61e"]
-REFERENCE_COLOUR = "#555555"
 LONGEST_LABEL = 60
-STRETCH = 0.005
-SCORE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
-WIDE_RATIO = 20  # L0 values further apart than this need a logarithmic axis
+STRETCH = 0.02
+SCORE_TICKS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
+COSINE_TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
+SHARE_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 1.0)
+L0_TICKS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+ACROSS = 4  # panels in a row
+OTHERS = "#d5d5d5"  # what is not the point of a panel
 
 
 def save_figures(board: Board, folder: Path) -> dict[str, str]:
@@ -34,7 +35,8 @@ def save_figures(board: Board, folder: Path) -> dict[str, str]:
     Returns
     -------
     dict
-        ``"recovery"``, ``"l0"`` and, where there are traps, ``"traps"`` → path of the file relative to the folder's parent, where the page lies.
+        ``"where"``, ``"recovery"``, where methods were run at several L0 ``"l0"``, and where there are traps ``"traps"`` → path of the
+        file relative to the folder's parent, where the page lies.
 
     Raises
     ------
@@ -52,7 +54,8 @@ def save_figures(board: Board, folder: Path) -> dict[str, str]:
     style = {"svg.hashsalt": "lrbench", "font.size": 8, "text.parse_math": False}
     with matplotlib.style.context(["default", style]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter that the font lacks is drawn as a box
-        drawn = {"recovery": recovery_figure, "l0": l0_figure}
+        drawn = {"where": where_figure, "recovery": recovery_figure}
+        drawn |= {} if board.l0_curves.empty else {"l0": l0_figure}
         drawn |= {} if board.traps.empty else {"traps": trap_figure}
         for name, draw in drawn.items():
             file = folder / f"{board.suite}-{name}.svg"
@@ -64,76 +67,117 @@ def save_figures(board: Board, folder: Path) -> dict[str, str]:
     return files
 
 
+def where_figure(board: Board) -> Figure:
+    """A heat map of the score: methods by tasks, a line between families; dark is where a method breaks."""
+    standings = board.standings.sort_values("pair", kind="stable")
+    methods = list(standings["method"])
+    columns = [(family, task) for family, table in board.families.items() for task in table.columns]
+    values = [[float(board.families[family].loc[method, task]) for family, task in columns] for method in methods]
+    figure, axes = _heat(methods, [task for _, task in columns], values, "score")
+    for place in range(1, len(columns)):
+        if columns[place][0] != columns[place - 1][0]:
+            axes.axvline(place - 0.5, color="white", linewidth=3)
+    pairs = list(standings["pair"])
+    for place in range(1, len(pairs)):
+        if pairs[place] != pairs[place - 1]:
+            axes.axhline(place - 0.5, color="white", linewidth=3)
+    return figure
+
+
 def recovery_figure(board: Board) -> Figure:
-    """Mean recovery against the threshold, one panel per side, one line per method."""
+    """Mean recovery against the threshold, one panel per side, one line per method.
+
+    A share above τ = 1 is 0 for every dictionary, the true one too: no cosine exceeds 1. So the last threshold drawn is the last below 1;
+    a line from there down to 1 would tell of a fall that no threshold saw.
+    """
     from matplotlib.figure import Figure
 
-    styles = _styles(board)
-    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+    style = _styles(board)
+    curves = board.curves[board.curves["threshold"] < 1.0]
+    figure = Figure(figsize=(9.5, max(4.2, 0.6 + 0.15 * len(board.standings))), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, side, title in zip(panels, ("dec", "enc"), ("decoder", "encoder"), strict=True):
         for method in board.standings["method"]:
-            curve = board.curves[board.curves["method"] == method]
+            curve = curves[curves["method"] == method]
             if len(curve):
-                axes.plot(curve["threshold"], curve[side], label=_label(method), linewidth=1.3, **_line(styles[method]))
+                axes.plot(curve["threshold"], curve[side], label=_label(method), linewidth=1.3, **style[method])
         axes.axvline(0.95, color="#bbbbbb", linewidth=0.8, zorder=0)
-        axes.set(title=f"{title} directions", xlabel="threshold τ on the cosine", xlim=(0, 1), ylim=(-0.02, 1.02))
+        axes.set_xscale("function", functions=(_stretched, _unstretched))
+        last = max([*curves["threshold"]], default=0.0) or 0.95
+        ticks = [tick for tick in COSINE_TICKS if tick <= last]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_yscale("function", functions=(_stretched, _unstretched))
+        axes.set_yticks(SHARE_TICKS, [f"{tick:g}" for tick in SHARE_TICKS])
+        axes.set(title=f"{title} directions", xlim=(0.0, last), ylim=(-0.02, 1.003))
         _tidy(axes)
-    panels[0].set_ylabel("share of features recovered above τ")
+    figure.supxlabel("threshold τ on the cosine, scale stretched towards 1", fontsize=8)
+    figure.supylabel("share of features recovered above τ, scale stretched towards 1", fontsize=8)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=7, handlelength=3)
     return figure
 
 
 def l0_figure(board: Board) -> Figure:
-    """Score against L0, one point per method; anchored twins are hollow and tied to their plain method."""
+    """Score against the L0 reached, a panel for each method that was run at several; the other curves are grey."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
 
-    styles = _styles(board)
-    points = board.standings.dropna(subset=["headline", "l0"]).set_index("method")
-    figure = Figure(figsize=(7.5, max(4.5, 0.2 * len(points) + 0.6)), layout="constrained")
-    axes = figure.subplots()
-    for method, point in points.iterrows():
-        style = styles[str(method)]
-        face = "white" if style["anchored"] else style["color"]
-        axes.plot(point["l0"], point["headline"], style["marker"], color=style["color"], markerfacecolor=face, zorder=3)
-        if f"{method}{ANCHORED}" in points.index:
-            twin = points.loc[f"{method}{ANCHORED}"]
-            ends = [point["l0"], twin["l0"]], [point["headline"], twin["headline"]]
-            axes.plot(*ends, color=style["color"], linewidth=1.0, zorder=2)
-    _scale_l0(axes, list(points["l0"]))
-    low = min([0.0, *points["headline"]]) - 0.1
+    points = board.l0_curves.dropna(subset=["headline", "reached"])
+    points = points[points["reached"] > 0.0]
+    curves = {str(method): own for method, own in points.groupby("method")}
+    order = [method for method in board.standings["method"] if method in curves]
+    style, down = _styles(board), max(1, math.ceil(len(order) / ACROSS))
+    figure = Figure(figsize=(9.5, 2.2 * down + 0.4), layout="constrained")
+    panels = figure.subplots(down, ACROSS, sharex=True, sharey=True, squeeze=False).flatten()
+    for axes in panels[len(order) :]:
+        axes.set_axis_off()
+    for axes, method in zip(panels, order, strict=False):
+        for other in order:
+            if other != method:
+                axes.plot(curves[other]["reached"], curves[other]["headline"], color=OTHERS, linewidth=0.8, zorder=1)
+        own, colour = curves[method], style[method]["color"]
+        axes.errorbar(own["reached"], own["headline"], own["half"].fillna(0.0), color=colour, marker="o", markersize=3.5,
+                      linewidth=1.4, capsize=2, zorder=3)  # fmt: skip
+        axes.set_title(_label(method), color=colour, fontsize=8)
+        for target in (1.0, *own["multiple"].dropna()):
+            axes.axvline(target, color="#888888", linewidth=0.8, linestyle=":", zorder=0.8)
+        _l0_scales(axes, points)
+    figure.supxlabel("L0 reached, in multiples of the world's mean L0", fontsize=8)
+    figure.supylabel("score", fontsize=8)
+    return figure
+
+
+def _l0_scales(axes: Axes, points: Any) -> None:
+    """A logarithm of the L0, and the score stretched where methods lie close below 1."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    low, high = float(points["reached"].min()) / 1.3, float(points["reached"].max()) * 1.3
+    axes.set_xscale("log")
+    ticks = [tick for tick in L0_TICKS if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(low, high)
     axes.set_yscale("function", functions=(_stretched, _unstretched))
-    axes.set(
-        xlabel="L0: mean number of active latents per sample", ylabel="score", ylim=(low, 1.001), yticks=SCORE_TICKS
-    )
+    least = float(points["headline"].min())
+    axes.set(ylim=(least - max(0.05, 0.3 * (1.0 - least)), 1.003))
+    axes.set_yticks([tick for tick in SCORE_TICKS if tick >= axes.get_ylim()[0]])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _tidy(axes)
-    bottom, top = _stretched(low), _stretched(1.001)
-    heights = [(_stretched(score) - bottom) / (top - bottom) for score in points["headline"]]
-    places = _spread(heights, gap=0.93 / max(len(points), 12))
-    for (method, point), place in zip(points.iterrows(), places, strict=True):
-        colour = styles[str(method)]["color"]
-        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.45, "shrinkA": 0, "shrinkB": 3}
-        axes.annotate(
-            _label(str(method)),
-            xy=(point["l0"], point["headline"]),
-            xytext=(1.04, place),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=7,
-            color=colour,
-            arrowprops={**leader, "relpos": (0, 0.5)},
-        )
-    return figure
 
 
 def trap_figure(board: Board) -> Figure:
     """A heat map of the escape: methods by traps, the own starts between lines."""
+    methods, columns, values = heat(board)
+    figure, axes = _heat(methods, columns, values, "escape: share of the trapped features recovered")
+    for column, name in enumerate(columns):
+        if name.startswith("own"):
+            for edge in (column - 0.5, column + 0.5):
+                axes.axvline(edge, color="white", linewidth=2)
+    return figure
+
+
+def _heat(methods: list[str], columns: list[str], values: list[list[float]], what: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    methods, columns, values = heat(board)
     figure = Figure(figsize=(1.6 + 0.85 * len(columns), 1.0 + 0.2 * len(methods)), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
@@ -143,15 +187,17 @@ def trap_figure(board: Board) -> Figure:
         for column, value in enumerate(line):
             if not math.isnan(value):
                 colour = "white" if value < 0.6 else "black"
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
-    for column, name in enumerate(columns):
-        if name.startswith("own"):
-            for edge in (column - 0.5, column + 0.5):
-                axes.axvline(edge, color="white", linewidth=2)
+                axes.text(
+                    column, row, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", fontsize=6, color=colour
+                )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(picture, ax=axes, label="escape: share of the trapped features recovered", shrink=0.8)
-    return figure
+    figure.colorbar(picture, ax=axes, label=what, shrink=0.8)
+    return figure, axes
+
+
+def _styles(board: Board) -> dict[str, dict[str, Any]]:
+    return styles(dict(zip(board.standings["method"], board.standings["kind"], strict=True)))
 
 
 def _label(name: str) -> str:
@@ -169,52 +215,6 @@ def _stretched(score: Any) -> Any:
 
 def _unstretched(height: Any) -> Any:
     return 1.0 + STRETCH - 10.0**-height
-
-
-def _styles(board: Board) -> dict[str, dict[str, Any]]:
-    """A colour for each method and its twin; the kind sets the marker and the line."""
-    styles: dict[str, dict[str, Any]] = {}
-    kinds = dict(zip(board.standings["method"], board.standings["kind"], strict=True))
-    bases = sorted({name.removesuffix(ANCHORED) for name, kind in kinds.items() if kind == "sdl"})
-    baselines = sorted(name for name, kind in kinds.items() if kind == "baseline")
-    for name, kind in kinds.items():
-        anchored = name.endswith(ANCHORED)
-        if kind == "reference":
-            colour, marker, dash = REFERENCE_COLOUR, "D", "-."
-        elif kind == "baseline":
-            colour, marker, dash = BASELINE_COLOURS[baselines.index(name) % len(BASELINE_COLOURS)], "s", ":"
-        else:
-            colour = METHOD_COLOURS[bases.index(name.removesuffix(ANCHORED)) % len(METHOD_COLOURS)]
-            marker, dash = "o", "--" if anchored else "-"
-        styles[name] = {"color": colour, "marker": marker, "dash": dash, "anchored": anchored}
-    return styles
-
-
-def _line(style: dict[str, Any]) -> dict[str, Any]:
-    return {"color": style["color"], "linestyle": style["dash"]}
-
-
-def _scale_l0(axes: Axes, values: list[float]) -> None:
-    from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
-
-    if values and max(values) > WIDE_RATIO * max(min(values), 1.0):
-        axes.set_xscale("symlog", linthresh=1)  # linear below one, so that a dictionary that never fires has a place
-        axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1, 2, 5]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.margins(x=0.08)
-
-
-def _spread(places: list[float], gap: float) -> list[float]:
-    """Move label places (fractions of the height, in any order) apart to at least ``gap``, inside 0..1 and in order."""
-    order = sorted(range(len(places)), key=lambda i: (places[i], -i))
-    moved = list(places)
-    floor = -math.inf
-    for i in order:
-        moved[i] = floor = max(places[i], floor + gap)
-    ceiling = 1.0 + gap
-    for i in reversed(order):
-        moved[i] = ceiling = min(moved[i], ceiling - gap)
-    return moved
 
 
 def _tidy(axes: Axes) -> None:

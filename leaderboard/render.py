@@ -7,26 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrbench.metric_table import METRICS
-from lrbench.pages.markdown import NONE, code, number, table, text, with_interval
+from lrbench.pages.markdown import NONE, code, number, table, text, unbroken, varied, with_interval
 
-from .compile import ABSORPTION_METRICS, ANCHORED, Board
+from .compile import ABSORPTION_METRICS, Board
+from .l0 import MATCHED
+from .standing_tables import TOLERANCE, head, standing_tables, verdict, wins
+from .stratified import ALPHA
 from .traps import escapes, is_control, level_of, trap_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REFERENCES = {"oracle": "ceiling", "random": "floor"}
-SCORES = ("headline", "recovery_dec", "recovery_enc", "matched_dec", "f1", "fvu", "l0", "dead", "absorption")
 LOST = ("failed", "skipped", "missing")
-STANDINGS = (*SCORES, "seconds")
 ROWS_SHOWN = 100  # of what was left out
-DIGITS = {"l0": 2, "seconds": 1}
-ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
-INTRO = """# Leaderboard
+INTRO = f"""# Leaderboard
 
-The **score** says how much of a known truth a dictionary found: each true feature is matched with a decoder direction
-of its own, and the mean cosine is rescaled in every task so that a random dictionary scores 0 and the true one 1.
-A method's score is the mean over the tasks, ± the half width of a 95% interval over seeds.
+The **score** says how much of a known truth a dictionary found: {METRICS["headline"].summary}.
+A method's score is the mean over the tasks of a family, then over families, which weigh equally; ± is the half width of a 95%
+interval over seeds.
 """
 
 
@@ -45,33 +43,28 @@ def render(
     problems
         Files that the store could not use: (name, why).
     figures
-        Suite → ``"recovery"``, ``"l0"`` and, where there are traps, ``"traps"`` → path of the figure relative to the page.
+        Suite → what `lrbench.leaderboard.figures.save_figures` returned.
     of_studies
         Number of records that only a study asked for, which are counted nowhere.
     """
     parts = [INTRO]
     for board in boards:
         parts.append(f"## Suite `{board.suite}`\n\n{_size(board)}\n")
-        parts += [_headline(board), _figures(figures[board.suite])]
-        parts += [_traps(board, figures[board.suite].get("traps")), _absorption(board), _anchored(board)]
-        parts += [_families(board), _worlds(board), _gaps(board), _set_aside(board), _provenance(board)]
+        drawn = figures[board.suite]
+        parts += [
+            standing_tables(board),
+            _where(drawn["where"]),
+            _over_l0(board, drawn.get("l0")),
+            _recovery(drawn["recovery"]),
+        ]
+        parts += [_traps(board, drawn.get("traps")), _absorption(board), _anchored(board), _families(board)]
+        parts += [_worlds(board), _gaps(board), _set_aside(board), _provenance(board)]
     if problems:
         rows = [[code(name), text(why)] for name, why in problems]
         parts.append("## Files set aside\n\nThey are no records that can be used.\n\n" + _first(["file", "why"], rows))
     if of_studies:
         parts.append(f"{_plural(of_studies, 'record')} of studies: on no leaderboard.\n")
     return "\n".join(part for part in parts if part).rstrip("\n") + "\n"
-
-
-def verdict(difference: float, half: float) -> str:
-    """What an interval says on the sign of a difference."""
-    if math.isnan(half):
-        return "too few pairs"
-    if abs(difference) <= half:
-        return "no clear difference"
-    if abs(difference) <= METRICS["headline"].tolerance:
-        return "the same within tolerance"
-    return "better" if difference > 0 else "worse"
 
 
 def _first(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -89,6 +82,9 @@ def _size(board: Board) -> str:
     if not board.traps.empty:
         sizes.append(f"and {_plural(board.traps['method'].nunique(), 'method')} in traps")
     lost = [f"{sum(len(g.cells) for g in board.gaps if g.status == status)} {status}" for status in LOST]
+    points = int(board.l0_curves["multiple"].notna().sum())
+    if points:
+        sizes.append(f"and {_plural(points, 'point')} of L0 curves")
     lines = [f"{_plural(len(board.standings), 'method')} on {', '.join(sizes)}; cells {', '.join(lost)}."]
     lines += [
         f"{code(name)} is the same world as {code(home)} and counts once, there." for name, home in board.counted_as
@@ -96,90 +92,72 @@ def _size(board: Board) -> str:
     return "\n\n".join(lines)
 
 
-def _name(row: Mapping[Any, Any], tasks: int) -> str:
-    name = code(row["method"])
-    if row["kind"] == "reference":
-        name = f"*{name} ({REFERENCES.get(row['method'], 'reference')})*"
-    return name if row["tasks"] == tasks else f"{name} ({row['tasks']}/{tasks} tasks)"
-
-
-def _head(name: str) -> str:
-    if name == "seconds":  # the one column that is no score
-        return "seconds ↓"
-    return METRICS[name].label + ARROWS[METRICS[name].direction]
-
-
-def _rank(value: float) -> str:
-    return NONE if math.isnan(value) else f"{value:.0f}"
-
-
-def _twin(method: str, ranks: Mapping[str, float]) -> str:
-    """Where the other half of a plain/anchored pair stands."""
-    if method.endswith(ANCHORED):
-        plain = method.removesuffix(ANCHORED)
-        return f"plain: {_rank(ranks[plain])}" if plain in ranks else NONE
-    return f"⚓ {_rank(ranks[method + ANCHORED])}" if method + ANCHORED in ranks else NONE
-
-
-def _best(standings: pd.DataFrame, column: str) -> float:
-    """The best value among ranked methods that cover the most tasks; NaN where no direction is better."""
-    direction = METRICS[column].direction if column in METRICS else "lower"
-    ranked = standings[standings["rank"].notna() & (standings["tasks"] == standings["tasks"].max())]
-    if direction == "none" or ranked[column].isna().all():
-        return math.nan
-    return float(ranked[column].max() if direction == "higher" else ranked[column].min())
-
-
-def _headline(board: Board) -> str:
-    standings = board.standings
-    best = {name: number(_best(standings, name), DIGITS.get(name, 3)) for name in STANDINGS}
-    most = standings["tasks"].max()
-    ranks = dict(zip(standings["method"], standings["rank"], strict=True))
-    rows = []
-    for row in standings.to_dict("records"):
-        cells = []
-        for name in STANDINGS:
-            shown = number(row[name], DIGITS.get(name, 3))
-            wins = shown == best[name] != NONE and not math.isnan(row["rank"]) and row["tasks"] == most
-            shown = with_interval(row[name], row["half"]) if name == "headline" else shown
-            cells.append(f"**{shown}**" if wins else shown)
-        name, twin = _name(row, len(board.tasks)), _twin(row["method"], ranks)
-        rows.append([_rank(row["rank"]), name, twin, text(row["pair"]), *cells])
-    notes = [
-        "Bold: best of its column among the ranked methods that cover the most tasks. *Italic* rows are references, not"
-        " ranked. `twin`: the rank of the same method with (⚓) or without (plain) anchors.",
-        "Recovery: share of features with cosine > 0.95, decoder and encoder side. Absorption: mean over the tasks that"
-        " have a hierarchy; it says little where recall alone is low (see below). Seconds: mean of a cell.",
-        *_seed_notes(board),
-    ]
-    if (standings["tasks"] < len(board.tasks)).any():
-        notes.append("A method marked `k/n tasks` lacks cells (see *Cells without a score*): its means are over k tasks"
-                     " and do not compare with the others', so it stands after those that have more.")  # fmt: skip
-    heading = ["rank", "method", "twin", "pair", *map(_head, STANDINGS)]
-    return "### Standings\n\n" + table(heading, rows, left=4) + "\n" + "\n".join(f"* {note}" for note in notes) + "\n"
-
-
-def _seed_notes(board: Board) -> list[str]:
-    counts = set(board.standings["seeds"])
-    notes = []
-    if 1 in counts:
-        notes.append("With one seed there is no interval, and none is made up.")
-    if 2 in counts:
-        notes.append(
-            "With two seeds a t-interval has one degree of freedom (t = 12.7): its width is itself mostly chance, and neither a"
-            " narrow one nor a wide one says anything about a method."
-        )
-    return notes
-
-
-def _figures(files: Mapping[str, str]) -> str:
+def _where(file: str) -> str:
     return (
-        f"![Share of features recovered against the threshold on the cosine]({files['recovery']})\n\n"
-        "*Recovery against the threshold, mean over the tasks that count; dashed: anchored, dotted: baselines,"
-        " dash-dotted: references, grey line: τ = 0.95.*\n\n"
-        f"![Score against L0]({files['l0']})\n\n"
-        "*Score (scale stretched towards 1) against L0; hollow: anchored, tied to its plain twin, squares: baselines, diamonds: references.*\n"
+        "### Where methods break\n\n"
+        f"![Score of each method on each task]({file})\n\n"
+        "*Score of each method on each task, dark where it fails; lines part families, and autoencoders from the other pairings.*\n"
     )
+
+
+def _recovery(file: str) -> str:
+    return (
+        f"### Recovery\n\n![Share of features recovered against the threshold on the cosine]({file})\n\n"
+        "*Recovery against the threshold, mean over the tasks that count. A colour is a method; dashed: anchored, other dashes:"
+        " other twins, grey dots: references, grey line: τ = 0.95.*\n"
+    )
+
+
+def _over_l0(board: Board, file: str | None) -> str:
+    if file is None:
+        return ""
+    points = board.l0_curves
+    multiples = sorted(points["multiple"].dropna().unique())
+    rows = []
+    for method, own in points.groupby("method", sort=False):
+        cells = []
+        for multiple in (math.nan, *multiples):
+            found = own[own["multiple"].isna() if math.isnan(multiple) else own["multiple"] == multiple]
+            texts = [
+                f"{with_interval(p['headline'], p['half'])} at {number(p['reached'], 2)}"
+                for p in found.to_dict("records")
+            ]
+            cells.append(unbroken(texts[0]) if texts else NONE)
+        rows.append([code(str(method)), *cells])
+    return (
+        "### Score over L0\n\nScore, and the L0 reached in multiples of the world's mean L0, of methods that were also told another L0"
+        f" (×). Compare at matched L0, within {MATCHED:.0%} of what was told.\n\n"
+        + table(["method", "as in the standings", *(f"×{multiple:g}" for multiple in multiples)], rows, left=1)
+        + f"\n![Score against the L0 reached]({file})\n\n"
+        "*A panel per method, the others' curves in grey; dotted: the L0 that was told. The score's scale is stretched towards 1.*\n"
+    )
+
+
+def _anchored(board: Board) -> str:
+    if board.anchored.empty:
+        return ""
+    families = list(dict.fromkeys(board.anchored["family"]))
+    lines = []
+    for method, own in board.anchored.groupby("method", sort=False):
+        cells = {row["family"]: row for row in own.to_dict("records")}
+        whole = cells[""]
+        texts = [_gain(cells[family]) for family in families]
+        lines.append([code(str(method)), verdict(whole["difference"], whole["p"]), *texts])
+    return (
+        "### Anchored minus plain\n\nDifference in score, each anchored twin against its plain method on the same task"
+        " and seed, hence the same world; mean over the tasks of a family, and over families. ± is the half width of a 95% interval."
+        f" Bold: significant at {ALPHA:.0%} after Holm's correction over all cells of the table, and beyond {TOLERANCE:g}, the score's"
+        " tolerance. The score leaves out the anchored features for both.\n\n"
+        + table(["method", "anchored is", "all families", *(text(name) for name in families if name)], lines)
+    )
+
+
+def _gain(row: Mapping[Any, Any]) -> str:
+    if math.isnan(row["difference"]):
+        return NONE
+    sign = "+" if round(row["difference"], 3) > 0 else ""
+    shown = unbroken(f"{sign}{with_interval(row['difference'], row['half'])}")
+    return f"**{shown}**" if verdict(row["difference"], row["p"]) in ("better", "worse") else shown
 
 
 def _families(board: Board) -> str:
@@ -188,6 +166,7 @@ def _families(board: Board) -> str:
     kinds = dict(zip(board.standings["method"], board.standings["kind"], strict=True))
     for family, scores in board.families.items():
         ranked = scores[[kinds[method] != "reference" for method in scores.index]]
+        texts = {task: [number(value) for value in ranked[task]] for task in scores.columns}
         best = {task: number(ranked[task].max()) for task in scores.columns}
         rows = []
         for method, values in zip(scores.index, scores.to_numpy(), strict=True):
@@ -195,7 +174,8 @@ def _families(board: Board) -> str:
             row = [code(method) if ranked_row else f"*{code(method)}*"]
             for task, value in zip(scores.columns, values, strict=True):
                 shown = lost.get((method, task), NONE) if math.isnan(value) else number(value)
-                row.append(f"**{shown}**" if ranked_row and shown == best[task] != NONE else shown)
+                stands_out = ranked_row and wins(shown, best[task], texts[task].count(best[task]))
+                row.append(f"**{shown}**" if stands_out else shown)
             rows.append(row)
         heads = [text(str(task).removeprefix(f"{family}/")) for task in scores.columns]
         parts.append(f"#### {text(family)}\n\n" + table(["method", *heads], rows, left=1))
@@ -211,34 +191,14 @@ def _absorption(board: Board) -> str:
         " beside a high recall alone.\n"
     ]
     for family, rows in board.absorption.items():
-        heads = ["method", "tasks", *map(_head, ABSORPTION_METRICS)]
+        heads = ["method", "tasks", *map(head, ABSORPTION_METRICS)]
         lines = [
             [code(row["method"]), str(row["tasks"])]
-            + [with_interval(row[name], row[f"{name}_half"]) for name in ABSORPTION_METRICS]
+            + [unbroken(with_interval(row[name], row[f"{name}_half"])) for name in ABSORPTION_METRICS]
             for row in rows.to_dict("records")
         ]
         parts.append(f"#### Absorption: {text(family)} tasks\n\n" + table(heads, lines, left=1))
     return "\n".join(parts)
-
-
-def _anchored(board: Board) -> str:
-    if board.anchored.empty:
-        return ""
-    lines = []
-    for row in board.anchored.to_dict("records"):
-        known = not math.isnan(row["half"])
-        low, high = row["difference"] - row["half"], row["difference"] + row["half"]
-        span = f"{number(low)} to {number(high)}" if known else NONE
-        says = verdict(row["difference"], row["half"])
-        lines.append([code(row["method"]), says, number(row["difference"]), span, str(row["pairs"])])
-    return (
-        "### Anchored minus plain\n\nDifference in score, each anchored twin against its plain method on the same task"
-        " and seed, hence the same world. The 95% t-interval takes each such pair as one observation, whatever its"
-        f" task; over many rows one in twenty excludes 0 by chance. A difference up to {METRICS['headline'].tolerance:g}, the"
-        " score's tolerance, is no effect. The score leaves out the"
-        " anchored features for both.\n\n"
-        + table(["method", "anchored is", "mean difference", "95% interval", "pairs"], lines)
-    )
 
 
 def _traps(board: Board, figure: str | None) -> str:
@@ -247,7 +207,7 @@ def _traps(board: Board, figure: str | None) -> str:
     shown, columns = escapes(board.traps), trap_columns(board.traps)
     rows = []
     for method, own in shown.groupby("method", sort=False):
-        texts = dict(zip(own["task"], map(with_interval, own["mean"], own["half"]), strict=True))
+        texts = dict(zip(own["task"], map(unbroken, map(with_interval, own["mean"], own["half"])), strict=True))
         rows.append([code(str(method)), *(f"*{texts[task]}*" if is_control(task) else texts[task] for task in columns)])
     heads = [f"*{text(level_of(task))}*" if is_control(task) else text(level_of(task)) for task in columns]
     notes = [_ways_out(shown[shown["task"] == task], text(level_of(task))) for task in columns if not is_control(task)]
@@ -287,7 +247,7 @@ def _worlds(board: Board) -> str:
         texts = [("yes" if v else "no") if isinstance(v, bool) else f"{v:.4g}" if isinstance(v, float) else text(str(v))
                  for v in values]  # fmt: skip
         ends = dict.fromkeys([texts[0], texts[-1]])
-        return " to ".join(ends)
+        return unbroken(" to ".join(ends))
 
     heads = {"n_features": "n", "dim": "d", "n_latents": "n_q", "n_sites": "sites", "interference_reached": "M reached"}
     heads |= {"interference": "M", "mean_l0": "mean L0", "extreme_sparsity": "1 − S ≤ 1/n"}
@@ -295,9 +255,11 @@ def _worlds(board: Board) -> str:
     facts = [name for name in heads if name in recorded] + [name for name in recorded if name not in heads]
     rows = [[code(str(row["task"])), *(show(row[name]) for name in facts)] for row in board.worlds.to_dict("records")]
     header = ["task", *(heads.get(name, text(name.replace("_", " "))) for name in facts)]
+    header, rows, same = varied(header, rows)
+    shared = f" In every world {', '.join(f'{name} is {value}' for name, value in same.items())}." if same else ""
     return (
         "### Worlds\n\nOver seeds, smallest to largest. Where 1 − S ≤ 1/n does not hold, the theory's approximate loss"
-        " is not bounded by anything useful.\n\n" + table(header, rows, left=1)
+        f" is not bounded by anything useful.{shared}\n\n" + table(header, rows, left=1)
     )
 
 

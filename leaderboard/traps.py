@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lrbench.pages.interval import interval
 
-from .compile import Board, natural, seed_means
+from .compile import Board
+from .means import natural, seed_means
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -65,8 +65,9 @@ ROOMS = {
     "pages": ("interval", "markdown", "terminal"),
     "studies": ("engine_quality", "falsify", "noise", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
-    "leaderboard": ("compile", "traps", "noise", "paired", "collapse", "compare_cells", "compare", "compare_source", "render",
-                    "compare_report", "figures", "__init__"),
+    "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "compile", "traps", "noise", "paired", "collapse",
+                    "compare_cells", "compare", "compare_source", "standing_tables", "render", "compare_report", "palette", "figures",
+                    "__init__"),
 }  # fmt: skip
 # Where being lower is not enough: all that these may know.
 ONLY = {
@@ -101,7 +102,7 @@ ONLY = {
         "terms",
         "view",
     },
-    "leaderboard": {"errors", "foreign", "metric_table", "pages", "record", "store"},
+    "leaderboard": {"catalogue", "errors", "foreign", "metric_table", "pages", "record", "store"},
     "pages": set(),
 }
 NO_TORCH = (

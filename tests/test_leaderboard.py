@@ -14,15 +14,16 @@ import pytest
 from lrbench.cli import main
 from lrbench.errors import LrbenchError
 from lrbench.leaderboard import write_leaderboard
-from lrbench.leaderboard.compile import Board, Gap, compile_boards, natural
-from lrbench.leaderboard.figures import _spread
-from lrbench.leaderboard.render import render, verdict
+from lrbench.leaderboard.compile import Board, compile_boards
+from lrbench.leaderboard.facts import Gap
+from lrbench.leaderboard.means import natural
+from lrbench.leaderboard.render import render
+from lrbench.leaderboard.standing_tables import verdict
 from lrbench.record import Provenance, Record, Timing
 from lrbench.store import Store
 
 T1 = 12.706204736  # 97.5% quantile of Student's t with one degree of freedom, from a printed table
-T3 = 3.182446305  # with three
-FIGURES = {"quick": {"recovery": "r.svg", "l0": "l.svg"}}
+FIGURES = {"quick": {"where": "w.svg", "recovery": "r.svg"}}
 
 
 def record(method: str, task: str, seed: int, headline: float | None = 0.5, **changes: Any) -> Record:
@@ -56,8 +57,8 @@ def row_of(board: Board, method: str) -> dict[Any, Any]:
 
 
 def squeezed(page: str) -> str:
-    """A page without the spaces that set its tables in columns."""
-    return re.sub(r" {2,}", " ", page)
+    """A page without the spaces that set its tables in columns, and with ordinary ones in its cells."""
+    return re.sub(r" {2,}", " ", page.replace("\N{NO-BREAK SPACE}", " "))
 
 
 def page_of(records: list[Record]) -> str:
@@ -73,7 +74,7 @@ def two_by_two() -> list[Record]:
     return [record("m", task, seed, value) for (task, seed), value in values.items()]
 
 
-def test_score_averages_tasks_inside_each_seed_first() -> None:
+def test_score_averages_families_inside_each_seed_first() -> None:
     row = row_of(board_of(two_by_two()), "m")
     # seed 0: (0.5 + 0.9) / 2 = 0.7; seed 1: (0.7 + 0.5) / 2 = 0.6
     assert row["headline"] == pytest.approx(0.65)
@@ -81,10 +82,26 @@ def test_score_averages_tasks_inside_each_seed_first() -> None:
     assert (row["tasks"], row["seeds"], row["seconds"]) == (2, 2, 2.0)
 
 
+def test_families_weigh_equally() -> None:
+    many = [record("m", f"a/{level}", s, 0.2 + 0.1 * level) for level in range(3) for s in (0, 1)]
+    board = board_of([*many, *(record("m", "b/y", s, 0.9, scores={"fvu": 0.7}) for s in (0, 1))])
+    # family a: (0.2 + 0.3 + 0.4) / 3 = 0.3; with b: (0.3 + 0.9) / 2, where the mean over the four tasks is 0.45
+    assert row_of(board, "m")["headline"] == pytest.approx(0.6)
+    assert row_of(board, "m")["fvu"] == pytest.approx(0.4)  # 0.1 in a, 0.7 in b
+    assert row_of(board, "m")["tasks"] == 4
+    # curves as well: with other shares in b
+    other = {"threshold": [0.0, 0.5], "recovery_dec": [1.0, 0.9], "recovery_enc": [1.0, 0.9]}
+    changed = [*many, *(record("m", "b/y", s, 0.9, curves=other) for s in (0, 1))]
+    curves = board_of(changed).curves.set_index("threshold")
+    assert curves.loc[0.5, "dec"] == pytest.approx((0.5 + 0.9) / 2)
+
+
 def test_one_seed_has_no_interval_and_two_have_a_warning() -> None:
     page = page_of([record("m", "a/x", 0, 0.5)])
     assert "0.500 (one seed)" in page
     assert "With one seed there is no interval" in page
+    assert "There are no ranks: with one seed no test is possible" in page
+    assert "| rank" not in page
     assert "12.7" not in page
     assert "t = 12.7" in page_of(two_by_two())
 
@@ -116,7 +133,7 @@ def test_a_missing_cell_is_named_and_a_seed_is_never_dropped() -> None:
 def test_a_method_without_any_score_stands_last_and_unranked() -> None:
     board = board_of([*two_by_two(), *(record("a", "a/x", s, status="skipped") for s in (0, 1))])
     assert list(board.standings["method"]) == ["m", "a"]
-    assert math.isnan(row_of(board, "a")["rank"])
+    assert math.isnan(row_of(board, "a")["rank_low"])
     assert [gap.status for gap in board.gaps] == ["missing", "skipped"]
 
 
@@ -124,12 +141,58 @@ def test_rank_order_ties_and_references() -> None:
     scores = {"low": 0.2, "high": 0.8, "tie": 0.8, "truth": 1.0, "random": 0.0, "below": -0.1}
     board = board_of([record(m, "a/x", s, value) for m, value in scores.items() for s in (0, 1)])
     assert list(board.standings["method"]) == ["truth", "high", "tie", "low", "random", "below"]
-    ranks = [None if math.isnan(rank) else rank for rank in board.standings["rank"]]
-    assert ranks == [None, 1, 1, 3, None, 4]
+    columns = zip(board.standings["rank_low"], board.standings["rank_high"], strict=True)
+    ranks = [None if math.isnan(low) else (low, high) for low, high in columns]
+    assert ranks == [None, (1, 2), (1, 2), (3, 3), None, (4, 4)]
     page = squeezed(render([board], [], FIGURES))
-    assert line_of(page, "| – |").startswith("| – | *`truth` (ceiling)* |")
+    assert line_of(page, "| – |").startswith("| – | *`truth` (ceiling of directions)* |")
     assert "**1.000" not in page  # a reference is never the best
-    assert "**0.800 ± 0.000**" in line_of(page, "| 1 | `high`")
+    assert "**0.800 ± 0.000**" in line_of(page, "| 1–2 | `high`")
+    assert line_of(page, "| 4 |").startswith("| 4 | `below` |")
+
+
+def test_pairings_are_ranked_apart() -> None:
+    pairs = {"a": "autoencoder", "b": "autoencoder", "t": "transcoder", "c": "crosscoder"}
+    scores = {"a": 0.5, "b": 0.3, "t": 0.9, "c": 0.7}
+    records = [record(m, "a/x", s, scores[m], pair=pairs[m]) for m in pairs for s in (0, 1)]
+    board = board_of(records)
+    assert {m: row_of(board, m)["rank_low"] for m in pairs} == {"a": 1, "b": 2, "t": 1, "c": 1}
+    section = page_of(records).partition("### Standings\n")[2].partition("\n### ")[0]
+    assert re.findall(r"^#### (\w+)", section, re.M) == ["Autoencoders", "Crosscoders", "Transcoders"]
+    assert [line.split(" | ")[1] for line in section.splitlines() if line.startswith("| 1 |")] == ["`a`", "`c`", "`t`"]
+
+
+def test_the_ranking_of_toy_worlds_says_that_it_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (0, 1):
+        for method, score in (("m", 0.1), ("n", 0.9)):
+            Store(tmp_path).write(record(method, "a/x", seed, score, suite="smoke"))
+    assert main(["leaderboard", str(tmp_path)]) == 0
+    page = squeezed((tmp_path / "LEADERBOARD.md").read_text(encoding="utf-8"))
+    assert "| rank" not in page
+    said = "asks whether a method runs. Its worlds are toys: the order of the rows is no ranking."
+    assert f"* `smoke` {said}" in page
+    assert f"smoke {said}" in capsys.readouterr().out
+
+
+def test_columns_of_one_value_go_and_tied_zeros_are_not_bold() -> None:
+    dead = {"m": {"dead": 0.0, "f1": 0.2}, "n": {"dead": 0.0, "f1": 0.2}, "o": {"dead": 0.5, "f1": 0.2}}
+    page = page_of([record(m, "a/x", s, 0.1, scores=own) for m, own in dead.items() for s in (0, 1)])
+    heads = line_of(page, "| rank |")
+    assert "dead ↓" in heads
+    assert "F1" not in heads
+    assert "rare" not in heads  # what no record has
+    assert "* The same in every row, hence no column: F1 of autoencoders 0.200, " in page
+    assert "**0.000**" not in page
+    alone = page_of([record(m, "a/x", s, 0.1, scores={"dead": 0.1 * (m == "m")}) for m in "mn" for s in (0, 1)])
+    assert "**0.000**" in alone
+    bare = page_of([record(m, "a/x", s, 0.0) for m in "mn" for s in (0, 1)])
+    assert "**0.000" not in bare.partition("### Score by task")[2]
+
+
+def test_no_cell_of_numbers_is_broken_into_lines() -> None:
+    page = render(compile_boards(two_by_two()), [], FIGURES)
+    assert "0.650\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.635" in page
+    assert "no\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}yes" in page
 
 
 def test_absorption_that_does_not_apply_is_a_dash_and_no_zero() -> None:
@@ -142,36 +205,19 @@ def test_absorption_that_does_not_apply_is_a_dash_and_no_zero() -> None:
     assert "| `m` | 1 | 0.900 ± 0.000 | 0.500 ± 0.000 | 0.400 ± 0.000 |" in squeezed(render([board], [], FIGURES))
     flat = page_of([r for r in records if r.family == "noise"])
     assert "### Absorption" not in flat
-    assert line_of(flat, "| 1 | `m`").endswith("| – | **2.0** |")
-
-
-def test_anchored_minus_plain_is_paired_over_tasks_and_seeds() -> None:
-    plain = {("a/x", 0): 0.2, ("a/x", 1): 0.3, ("b/y", 0): 0.4, ("b/y", 1): 0.5}
-    gains = {("a/x", 0): 0.1, ("a/x", 1): 0.2, ("b/y", 0): 0.3, ("b/y", 1): 0.4}
-    records = [record("m", *cell, value) for cell, value in plain.items()]
-    records += [record("m+anchored", *cell, value + gains[cell]) for cell, value in plain.items()]
-    records += [record("lone", "a/x", 0, 0.5), record("gone+anchored", "a/x", 0, 0.5)]
-    (row,) = board_of(records).anchored.to_dict("records")
-    assert row["method"] == "m"
-    assert row["pairs"] == 4
-    assert row["difference"] == pytest.approx(0.25)
-    assert row["half"] == pytest.approx(T3 * math.sqrt(0.05 / 3) / 2)
-    page = page_of(records)
-    assert "| `m` | better | 0.250 | 0.045 to 0.455 | 4 |" in page
-    assert "| 1 | `m+anchored` | plain: 2 |" in page
-    assert "| 2 | `m` | ⚓ 1 |" in page
-    elsewhere = [r if r.method == "m" else r.model_copy(update={"world_hash": "other"}) for r in records]
-    assert "too few pairs" in page_of(elsewhere)
+    assert "absorption" not in line_of(flat, "| rank |")
+    some = [*records, *(record("n", task, s, 0.4) for task in ("absorption/even", "noise/x") for s in (0, 1))]
+    assert line_of(page_of(some), "| 2 | `n`").endswith("| – |")
 
 
 @pytest.mark.parametrize(
-    ("difference", "half", "expected"),
-    [(0.2, 0.1, "better"), (-0.2, 0.1, "worse"), (0.1, 0.2, "no clear difference"), (0.0, 0.0, "no clear difference"),
+    ("difference", "p", "expected"),
+    [(0.2, 0.01, "better"), (-0.2, 0.01, "worse"), (0.1, 0.06, "no clear difference"), (0.0, 1.0, "no clear difference"),
      (0.2, math.nan, "too few pairs"), (0.01, 0.001, "the same within tolerance"),
      (-0.03, 0.001, "worse")],
 )  # fmt: skip
-def test_verdict(difference: float, half: float, expected: str) -> None:
-    assert verdict(difference, half) == expected
+def test_verdict(difference: float, p: float, expected: str) -> None:
+    assert verdict(difference, p) == expected
 
 
 def test_only_the_newest_task_and_source_are_used() -> None:
@@ -200,8 +246,11 @@ def test_each_suite_has_its_own_heading_and_sums() -> None:
 
 def test_worlds_provenance_and_commands() -> None:
     page = page_of(two_by_two())
-    assert "| task | n | d | 1 − S ≤ 1/n |" in page
-    assert "| `a/x` | 128 | 96 | no to yes |" in page
+    assert "In every world n is 128, d is 96, 1 − S ≤ 1/n is no to yes." in page
+    assert re.search(r"\| task +\|\n\|:-+\|\n\| `a/x` +\|", page)  # nothing else differs
+    larger = [*two_by_two(), record("m", "c/z", 0, world={"n_features": 256, "dim": 96})]
+    assert "| task | n | 1 − S ≤ 1/n |" in page_of(larger)
+    assert "| `a/x` | 128 | no to yes |" in page_of(larger)
     assert "git checkout abc\n" in page
     assert "lrbench run --suite quick --seeds 2 --out results\n" in page
     first, *rest = two_by_two()
@@ -214,10 +263,10 @@ def test_worlds_provenance_and_commands() -> None:
 
 def fill(folder: Path, order: int = 1) -> None:
     store = Store(folder)
-    methods = [f"method_{i}{twin}" for i in range(8) for twin in ("", "+anchored")] + ["truth", "random"]
+    methods = [f"method_{i}{twin}" for i in range(3) for twin in ("", "+anchored", "[l0=0.5]")] + ["truth", "random"]
     cells = [(m, t, s) for m in methods for t in ("a/x", "absorption/even") for s in (0, 1)]
     for i, (method, task, seed) in list(enumerate(cells))[::order]:
-        store.write(record(method, task, seed, math.sin(i) ** 2, scores={"l0": 3.0 + i % 7}))
+        store.write(record(method, task, seed, math.sin(i) ** 2, scores={"l0": 3.0 + i % 7}, world={"mean_l0": 3.0}))
     (folder / "foreign.json").write_text("{")
 
 
@@ -230,7 +279,7 @@ def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert second == Path("elsewhere/LEADERBOARD.md")
     assert first.read_bytes() == second.read_bytes()
     names = sorted(path.name for path in (first.parent / "figures").iterdir())
-    assert names == ["quick-l0.svg", "quick-recovery.svg"]
+    assert names == ["quick-l0.svg", "quick-recovery.svg", "quick-where.svg"]
     for name in names:
         drawn = (first.parent / "figures" / name).read_bytes()
         assert drawn == (second.parent / "figures" / name).read_bytes()
@@ -240,15 +289,6 @@ def test_same_records_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert str(tmp_path) not in page
     assert "| `foreign.json` | is not complete JSON: truncated or foreign |" in squeezed(page)
     assert write_leaderboard(tmp_path / "one", first).page.read_text(encoding="utf-8") == page
-
-
-def test_labels_keep_their_distance_and_order() -> None:
-    places = [0.98, 0.97, 0.97, 0.3, 0.02, 0.01]
-    moved = _spread(places, gap=0.1)
-    assert all(moved[i] - moved[i + 1] >= 0.1 - 1e-12 for i in range(len(moved) - 1))
-    assert min(moved) >= 0
-    assert max(moved) <= 1
-    assert moved[3] == 0.3  # no need to move
 
 
 def test_names_stand_in_natural_order() -> None:
@@ -266,18 +306,18 @@ def test_nothing_to_show_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_world_under_several_names_is_counted_once_and_the_page_says_so() -> None:
     def standing(*names: str) -> list[Record]:
-        hashes = {name: "same" if name in names else f"hash {name}" for name in ("b/2", "b/10", "c/z")}
-        scores = {"b/2": 0.2, "b/10": 0.2, "c/z": 0.8}
+        hashes = {name: "same" if name in names else f"hash {name}" for name in ("b/2", "b/10", "b/30")}
+        scores = {"b/2": 0.2, "b/10": 0.2, "b/30": 0.8}
         return [record("m", name, s, scores[name], task_hash=hashes[name]) for name in hashes for s in (0, 1)]
 
     apart, once = board_of(standing()), board_of(standing("b/2", "b/10"))
     assert row_of(apart, "m")["headline"] == pytest.approx(0.4)
     assert row_of(once, "m")["headline"] == pytest.approx(0.5)  # (0.2 + 0.8) / 2
     assert (apart.counted_as, once.counted_as) == ((), (("b/10", "b/2"),))  # the first in natural order
-    assert once.tasks == ("b/2", "c/z")
+    assert once.tasks == ("b/2", "b/30")
     said = "`b/10` is the same world as `b/2` and counts once, there."
     assert said in render([once], [], FIGURES)
-    assert "same world" not in render([apart], [], FIGURES)
+    assert "is the same world" not in render([apart], [], FIGURES)
     # a method that was run under the other name only is not short of a task
     other = [r.model_copy(update={"method": "n"}) for r in standing("b/2", "b/10") if r.task != "b/2"]
     board = board_of([*standing("b/2", "b/10"), *other])

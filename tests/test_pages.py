@@ -12,7 +12,7 @@ import pytest
 
 from lrbench.catalogue.tasks import load_task
 from lrbench.pages.interval import Interval, interval
-from lrbench.pages.markdown import code, number, rows_of, table, text, unmarked, with_interval
+from lrbench.pages.markdown import code, number, rows_of, table, text, unbroken, unmarked, varied, with_interval
 from lrbench.store import read_packed
 
 ROOT = Path(__file__).parent.parent
@@ -83,11 +83,26 @@ def test_the_numbers_of_the_methods_page_come_from_its_records() -> None:
     assert tables.written(page, lower) != page
 
 
-def test_the_readme_excerpt_keeps_rows_and_chosen_columns() -> None:
+def test_the_readme_excerpt_is_a_screenful() -> None:
     columns = script("readme_excerpt")
-    heads = ["rank", "method", "twin", "pair", "score ↑", "recovery dec ↑", "recovery enc ↑", "matched dec ↑", "F1 ↑"]
-    heads += ["FVU ↓", "L0", "dead ↓", "absorption ↓", "seconds ↓"]
-    page = "Words.\n\n" + table(heads, [[f"{head} of {row}" for head in heads] for row in "ab"])
-    header, *rows = rows_of(columns.excerpt(page))
+    heads = ["rank", "method", "score ↑", "best over L0 ↑", "rare ↑", "F1 ↑", "matched dec ↑", "recovery dec ↑", "L0"]
+    heads += ["L0 off by", "FVU ↓", "dead ↓", "absorption ↓", "seconds ↓"]
+    names = ["*`truth` (ceiling)*", "`m0`", "`m0+anchored`", *(f"`m{place}`" for place in range(1, 15))]
+    rows = [[name if head == "method" else f"{head} of {name}" for head in heads] for name in names]
+    picture = "![Score of each method on each task](figures/board-where.svg)"
+    page = f"Words.\n\n### Standings\n\n#### Autoencoders\n\n{table(heads, rows)}\n{picture}\n"
+    shown = columns.excerpt(page)
+    header, *kept = rows_of(shown)
     assert [heading.rstrip(" ↑↓") for heading in header] == list(columns.COLUMNS)
-    assert rows == [[f"{head} of {row}" for head in header] for row in "ab"]
+    assert [row[1] for row in kept] == [f"`m{place}`" for place in range(10)]  # neither references nor twins
+    assert kept[3] == [f"{head} of `m3`" if head != "method" else "`m3`" for head in header]
+    assert shown.endswith("\n![Score of each method on each task](leaderboard/figures/board-where.svg)\n")
+
+
+def test_columns_of_one_value_and_cells_that_stay_whole() -> None:
+    header, rows, held = varied(["m", "a", "b", "c"], [["x", "1", "2", "–"], ["y", "1", "3", "–"]])
+    assert (header, rows, held) == (["m", "b"], [["x", "2"], ["y", "3"]], {"a": "1"})
+    assert varied(["m", "a", "b"], [["x", "1", "–"]]) == (["m", "a"], [["x", "1"]], {})  # one row tells nothing apart
+    assert varied(["m", "a"], [["x", "1"], ["x", "1"]], keep=2)[0] == ["m", "a"]
+    assert unmarked(unbroken("**0.5 ± 0.1**")) == "0.5 ± 0.1"
+    assert "\N{NO-BREAK SPACE}±" in unbroken("0.5 ± 0.1")

@@ -89,7 +89,10 @@ def compare_command(
 
 
 def standings(page: str) -> str:
-    """Return the page's first table for a terminal: every method, without the columns that only paper has room for."""
-    rows = rows_of(page)
-    kept = [column for column, heading in enumerate(rows[0]) if heading not in ("twin", "pair")]
-    return as_text([[unmarked(row[column]) for column in kept] for row in rows])
+    """Return the tables of the page's first standings for a terminal, one for each pairing; where they rank nobody, why."""
+    section = page.partition("\n### Standings\n")[2].partition("\n### ")[0]
+    parts = [part.partition("\n") for part in section.split("\n#### ")[1:]]
+    tables = [[[unmarked(cell) for cell in row] for row in rows_of(lines)] for _, _, lines in parts]
+    shown = [f"{title}\n{as_text(rows)}" for (title, _, _), rows in zip(parts, tables, strict=True)]
+    notes = [unmarked(line.removeprefix("* ")) for line in section.splitlines() if line.startswith("* ")]
+    return "\n\n".join(shown if any("rank" in rows[0] for rows in tables) else [*shown, *notes[:1]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 COLOURS = {HOLDS: "#1b7837", FAILS: "#b2182b", OPEN: "#777777"}
 ACROSS = 3  # predictions per row, two panels each
+LABEL_WIDTH = 27  # characters in a line of a label beside a panel
 
 
 def save_figure(results: Sequence[Result], path: Path) -> None:
@@ -28,9 +31,9 @@ def save_figure(results: Sequence[Result], path: Path) -> None:
     # default style: a user's own matplotlibrc must not change the picture
     with matplotlib.style.context(["default", {"font.size": 7, "font.family": "DejaVu Sans"}]):
         height = 1.9 * down + 0.5
-        figure = Figure(figsize=(14, height))
+        figure = Figure(figsize=(16, height))
         panels = figure.subplots(down, 2 * ACROSS, squeeze=False)
-        figure.subplots_adjust(0.03, 0.8 / height, 0.99, 1 - 0.35 / height, wspace=0.22, hspace=0.65)
+        figure.subplots_adjust(0.05, 0.8 / height, 0.99, 1 - 0.35 / height, wspace=0.42, hspace=0.65)
         for axes in panels.flat[2 * len(results) :]:
             axes.set_axis_off()
         for number, result in enumerate(results):
@@ -41,8 +44,11 @@ def save_figure(results: Sequence[Result], path: Path) -> None:
             left.set_xticks([*result.rates], [f"{rate:.2g}" for rate in result.rates], fontsize=6)
             left.set_xticks([], minor=True)
             left.set(title=result.prediction.title, xlabel="1−S")
+            left.set_ylabel(label(result.prediction.measure), fontsize=6)
             left.title.set(horizontalalignment="left", x=0.0)
             right.set(xlabel="ε", ylim=left.get_ylim())
+            left.set_xlim(min(result.rates) / 1.3, 1.3 * max(result.rates))  # where nothing was seen, too
+            right.set_xlim(min(result.bends) - 0.05, max(result.bends) + 0.05)
             low, high = (f(a.dataLim.intervaly[i] for a in (left, right)) for i, f in enumerate((min, max)))
             if math.isfinite(low + high):
                 room = 0.08 * (high - low) or 0.1
@@ -51,6 +57,17 @@ def save_figure(results: Sequence[Result], path: Path) -> None:
         marks = [Line2D([], [], color=colour, marker="o", linestyle="", label=name) for name, colour in COLOURS.items()]
         figure.legend(handles=marks, loc="lower right", ncols=len(marks), frameon=False)
         figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def label(measure: str) -> str:
+    """Return what a panel shows, in lines beside its axis: the measure without what explains its parts.
+
+    Examples
+    --------
+    >>> label("L̃ of the true dictionary / L; 1 where there is none")
+    'L̃ of the true dictionary / L'
+    """
+    return textwrap.fill(re.split("[;,] ", measure)[0], LABEL_WIDTH)
 
 
 def _panel(axes: Axes, prediction: Prediction, findings: Mapping[float, Finding]) -> None:

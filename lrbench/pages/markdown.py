@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import dropwhile, takewhile
 
 NONE = "–"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 LARGE = 1e9
 
 
@@ -50,6 +51,40 @@ def rows_of(page: str) -> list[list[str]]:
     return found[:1] + found[2:]
 
 
+def varied(
+    header: Sequence[str], rows: Sequence[Sequence[str]], keep: int = 1
+) -> tuple[list[str], list[list[str]], dict[str, str]]:
+    """Return a table without the columns that hold one value, and what each of those held; the first ``keep`` columns stay.
+
+    In a table of one row a column goes only where nothing is known. A column of nothing but `NONE` is not among what was held.
+
+    Examples
+    --------
+    >>> varied(["method", "d", "score"], [["a", "96", "0.1"], ["b", "96", "0.2"]])
+    (['method', 'score'], [['a', '0.1'], ['b', '0.2']], {'d': '96'})
+    """
+    columns = [{row[place] for row in rows} for place in range(len(header))]
+    one = [values == {NONE} or (len(values) == 1 and len(rows) > 1) for values in columns]
+    kept = [place for place in range(len(header)) if place < keep or not one[place]]
+    held = {header[place]: columns[place].pop() for place in range(keep, len(header)) if one[place]}
+    return (
+        [header[place] for place in kept],
+        [[row[place] for place in kept] for row in rows],
+        {head: value for head, value in held.items() if value != NONE},
+    )
+
+
+def unbroken(cell: str) -> str:
+    """Return a cell that no reader breaks into lines.
+
+    Examples
+    --------
+    >>> unbroken("0.986 ± 0.002").count(" ")
+    0
+    """
+    return cell.replace(" ", NO_BREAK)
+
+
 def text(words: str) -> str:
     """Return words of which none is read as markdown or HTML, for a cell or a line.
 
@@ -74,7 +109,7 @@ def code(name: str) -> str:
 
 def unmarked(cell: str) -> str:
     """Return a cell of `rows_of` for a terminal: without its markdown, and with the characters that `text` had escaped."""
-    return re.sub(r"\\(.)|[*`]", r"\1", cell)
+    return re.sub(r"\\(.)|[*`]", r"\1", cell).replace(NO_BREAK, " ")
 
 
 def number(value: float, digits: int = 3) -> str:
