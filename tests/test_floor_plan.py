@@ -65,8 +65,8 @@ ROOMS = {
     "pages": ("interval", "markdown", "terminal"),
     "studies": ("engine_quality", "falsify", "noise", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
-    "leaderboard": ("compile", "traps", "noise", "paired", "collapse", "compare_cells", "compare", "compare_source", "render",
-                    "compare_report", "figures", "__init__"),
+    "leaderboard": ("compile", "traps", "noise", "paired", "collapse", "compare_cells", "judge", "compare", "compare_source",
+                    "render", "compare_report", "figures", "__init__"),
 }  # fmt: skip
 # Where being lower is not enough: all that these may know.
 ONLY = {
