@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lrbench.metric_table import METRICS
 from lrbench.record import Record
 
+DEFAULT_METRICS = tuple(metric.name for metric in METRICS.values() if metric.direction != "none")
 Kind = Literal[
     "now fails",
     "fails on both sides",
@@ -78,6 +80,11 @@ class Cells:
     missing: tuple[str, ...]
 
 
+def words(metrics: Sequence[str]) -> str:
+    """Return what is compared, in words."""
+    return "any score with a better direction" if metrics == DEFAULT_METRICS else ", ".join(metrics)
+
+
 def pair_cells(base: Sequence[Record], head: Sequence[Record], metrics: Sequence[str]) -> Cells:
     """Pair the records of two runs on suite, task, method and seed."""
     old, new = _by_cell(base), _by_cell(head)
@@ -103,7 +110,7 @@ def pair_cells(base: Sequence[Record], head: Sequence[Record], metrics: Sequence
     return Cells(old, new, tuple(pairs), listed, len(values), missing)
 
 
-def nothing_shared(cells: Cells, metrics: str) -> str:
+def nothing_shared(cells: Cells, metrics: Sequence[str]) -> str:
     """Return why no cell of head has a counterpart in base."""
     names = ("suite", "task", "method", "seed")
     for i, name in enumerate(names):
@@ -114,7 +121,7 @@ def nothing_shared(cells: Cells, metrics: str) -> str:
     shared = cells.base.keys() & cells.head.keys()
     if all(cells.base[cell].task_hash != cells.head[cell].task_hash for cell in shared):
         return "every task that both sides hold asks something else now (its hash differs)"
-    return f"no cell has a value of {metrics} on both sides"
+    return f"no cell has a value of {words(metrics)} on both sides"
 
 
 def _cell(record: Record) -> Cell:
@@ -156,5 +163,5 @@ def _remarks(a: Record, b: Record, metrics: Sequence[str]) -> list[tuple[Kind, s
         if in_base != in_head:
             remarks.append(("value on one side", f"{name} has a value in {'base' if in_base else 'head'} only"))
     if not any(in_base and in_head for _, in_base, in_head in known):
-        remarks.append(("no value", f"{', '.join(metrics)}: none on both sides"))
+        remarks.append(("no value", f"{words(metrics)}: none on both sides"))
     return remarks

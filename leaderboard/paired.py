@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, quantiles
 
 POWER = 0.95  # the chance with which a drop that counts has to be found
@@ -13,14 +15,15 @@ QUARTILE = 0.6745  # the upper quartile of a normal law, in standard deviations
 ENOUGH = 4  # differences from which on an upper quartile says something
 
 
+Weights = Mapping[str, float]  # task → its weight in a mean
+
+
 @dataclass(frozen=True)
 class Paired:
     """Differences head − base of one score, signed so that more is better, and their noise.
 
     Attributes
     ----------
-    effect
-        Mean over tasks of the mean difference over seeds.
     by_task
         Task → mean difference over seeds.
     seeds
@@ -31,27 +34,38 @@ class Paired:
         Degrees of freedom of the noise; infinite where it is the assumed one.
     """
 
-    effect: float
     by_task: dict[str, float]
     seeds: dict[str, int]
     noise: dict[str, float]
     freedom: float
 
-    @property
-    def pairs(self) -> int:
-        """Number of differences."""
-        return sum(self.seeds.values())
+    def effect(self, weights: Weights) -> float:
+        """Return the weighted mean over tasks of the mean difference over seeds."""
+        return math.fsum(weight * self.by_task[task] for task, weight in weights.items())
 
-    def limit(self, alpha: float, task: str | None = None) -> float:
-        """Return the loss that noise exceeds with a chance of ``alpha``, of the effect or of one task's mean."""
-        tasks = [*self.seeds] if task is None else [task]
-        error = math.sqrt(math.fsum(self.noise[name] ** 2 / self.seeds[name] for name in tasks)) / len(tasks)
-        return _quantile(1 - alpha, self.freedom) * error
+    def limit(self, alpha: float, weights: Weights) -> float:
+        """Return the loss that noise exceeds with a chance of ``alpha``, of the effect with these weights."""
+        error = math.fsum((weight * self.noise[task]) ** 2 / self.seeds[task] for task, weight in weights.items())
+        return _quantile(1 - alpha, self.freedom) * math.sqrt(error)
 
-    def seeds_for(self, loss: float, alpha: float) -> int:
+    def seeds_for(self, loss: float, alpha: float, weights: Weights) -> int:
         """Return how many seeds per task find a true loss with a chance of `POWER`."""
         width = _quantile(1 - alpha, self.freedom) + _quantile(POWER, math.inf)
-        return math.ceil(math.fsum(noise**2 for noise in self.noise.values()) * (width / loss / len(self.noise)) ** 2)
+        return math.ceil(
+            math.fsum((weight * self.noise[task]) ** 2 for task, weight in weights.items()) * (width / loss) ** 2
+        )
+
+
+def equal_weights(tasks: Sequence[str], families: Mapping[str, str]) -> dict[str, float]:
+    """Return each task's weight in a mean in which families weigh equally, and the tasks of a family too.
+
+    Examples
+    --------
+    >>> equal_weights(["a/x", "a/y", "b/z"], {"a/x": "a", "a/y": "a", "b/z": "b"})
+    {'a/x': 0.25, 'a/y': 0.25, 'b/z': 0.5}
+    """
+    sizes = Counter(families[task] for task in tasks)
+    return {task: 1 / (len(sizes) * sizes[families[task]]) for task in tasks}
 
 
 def paired(differences: Mapping[str, Sequence[float]], assumed: Mapping[str, float]) -> Paired:
@@ -82,9 +96,10 @@ def paired(differences: Mapping[str, Sequence[float]], assumed: Mapping[str, flo
         gains = [mean / assumed[task] for task, mean in means.items()]
         factor = max(1.0, quantiles(gains, n=4, method="inclusive")[2] / QUARTILE)
     noise = {task: factor * assumed[task] for task in means}
-    return Paired(effect=fmean(means.values()), by_task=means, seeds=seeds, noise=noise, freedom=counted)
+    return Paired(by_task=means, seeds=seeds, noise=noise, freedom=counted)
 
 
+@cache
 def _quantile(share: float, freedom: float) -> float:
     """The quantile of Student's law, or of the normal one for infinitely many degrees of freedom."""
     from scipy.special import ndtri, stdtrit

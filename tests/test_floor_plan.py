@@ -66,7 +66,7 @@ ROOMS = {
     "studies": ("engine_quality", "falsify", "noise", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
     "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "compile", "traps", "noise", "paired", "collapse",
-                    "compare_cells", "compare", "compare_source", "standing_tables", "render", "compare_report", "palette", "figures",
+                    "compare_cells", "judge", "compare", "compare_source", "standing_tables", "render", "compare_report", "palette", "figures",
                     "__init__"),
 }  # fmt: skip
 # Where being lower is not enough: all that these may know.

@@ -64,7 +64,8 @@ def compare_command(
     ],
     head: Annotated[str, typer.Argument(metavar="HEAD", help="What is held against it, named the same way.")],
     metric: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Score to compare; repeatable. Default: headline and f1.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Score to compare; repeatable. Default: all with a better direction."),
     ] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a markdown report.")] = None,
     as_json: Annotated[

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from lrbench.metric_table import METRICS
 from lrbench.pages.markdown import table
 from lrbench.pages.terminal import as_text
 from lrbench.record import Record
 from lrbench.study import Block, Study, Trained
 from lrbench.task import get_suite
 
-METRICS = ("headline", "f1", "fvu")
+SCORES = tuple(metric.name for metric in METRICS.values() if metric.direction != "none")
 SORTS = ("training", "seeds")
 TRAININGS = 4
 Scores = dict[str, dict[str, list[float]]]  # metric → task → scores
@@ -35,7 +36,7 @@ def measure(trained: Trained) -> dict[str, float]:
     found: dict[str, float] = {}
     for seed in range(1, TRAININGS) if trained.seed == 0 else ():
         scores = lrbench.score(trained.method.fit(trained.task.view(trained.method.pair), seed=seed), trained.task)
-        found |= {f"{name} {seed}": scores[name] for name in METRICS}
+        found |= {f"{name} {seed}": scores[name] for name in SCORES}
     return found
 
 
@@ -47,21 +48,25 @@ def noise_of(records: Sequence[Record]) -> dict[str, dict[str, Scores]]:
             continue
         own = found.setdefault(record.method, {sort: defaultdict(lambda: defaultdict(list)) for sort in SORTS})
         again = record.measures["noise"].values
-        for name in METRICS:
-            scores = [record.scores[name]]
-            own["seeds"][name][record.task] += [score for score in scores if score is not None]
-            if again:
+        for name in SCORES:
+            scores = [record.scores.get(name)]
+            own["seeds"][name][record.task] += _known(scores)
+            if f"{name} 1" in again:  # a record may be older than the score
                 scores += [again[f"{name} {seed}"] for seed in range(1, TRAININGS)]
-                own["training"][name][record.task] += [score for score in scores if score is not None]
+                own["training"][name][record.task] += _known(scores)
     return found
+
+
+def _known(scores: Sequence[float | None]) -> list[float]:
+    return [score for score in scores if score is not None]
 
 
 def write(records: Sequence[Record], suite: str, path: Path) -> str:
     """Write the mean standard deviation per method and metric, and return it for the terminal."""
-    heads = ["method", *(f"{name}, {sort}" for name in METRICS for sort in SORTS)]
+    heads = ["method", *(f"{name}, {sort}" for name in SCORES for sort in SORTS)]
     rows = []
     for method, sorts in sorted(noise_of(records).items()):
-        columns = [sorts[sort][name] for name in METRICS for sort in SORTS]
+        columns = [sorts[sort][name] for name in SCORES for sort in SORTS]
         rows.append([method, *(_spread([*tasks.values()]) for tasks in columns)])
     page = f"""# How far two runs of the same thing differ
 
