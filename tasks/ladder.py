@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from lrbench.structure import Groups, Hierarchy, Independent
 from lrbench.task import Scale, TaskSpec, family
@@ -30,14 +31,16 @@ def ladder(rung: tuple[str, float], scale: Scale) -> TaskSpec:
         # chains, each feature within the one before; roots are as frequent as keeps the mean L0
         depth = round(level)
         root = scale.rate * depth * (1 - CHILD) / (1 - CHILD**depth)
-        chains = Hierarchy(branching=(1,) * (depth - 1), root_rate=root, child_given_parent=CHILD) if depth > 1 else None
+        chains = (
+            Hierarchy(branching=(1,) * (depth - 1), root_rate=root, child_given_parent=CHILD) if depth > 1 else None
+        )
         return scale.task(structure=chains or Independent())
     if axis == "correlation":
         return scale.task(structure=Groups(size=GROUP, cohesion=level))
     if axis == "density":
         return scale.task(rate=level / n)
-    fields = {"interference": "interference", "noise": "noise", "skew": "zipf", "bend": "bend"}
-    return scale.task(**{fields[axis]: level})
+    law: dict[str, Any] = {"zipf" if axis == "skew" else axis: level}  # interference, noise, bend
+    return scale.task(**law)
 
 
 @family(levels={"default": (0.768, 0.026)}, smoke=(), quick=(), standard=())

@@ -44,7 +44,7 @@ ORDER = (
     ("contract",),
     ("boundary",),
     ("running",),
-    ("falsify",),
+    ("falsify", "ladder"),
     ("studies",),
     ("plugin", "cli"),
 )
@@ -62,8 +62,9 @@ ROOMS = {
     "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "blocks", "training", "sandbox", "exchange", "fit_process", "fit_client"),
     "running": ("worker", "provenance", "device", "training_files", "cell", "preload", "pool", "grouped", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
+    "ladder": ("axes", "limit", "breakdown", "curves", "schedule", "plane", "summary", "words", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),
-    "studies": ("engine_quality", "falsify", "noise", "sweep"),
+    "studies": ("engine_quality", "falsify", "ladder", "noise", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
     "leaderboard": ("compile", "traps", "noise", "paired", "collapse", "compare_cells", "compare", "compare_source", "render",
                     "compare_report", "figures", "__init__"),
@@ -101,7 +102,7 @@ ONLY = {
         "terms",
         "view",
     },
-    "leaderboard": {"errors", "foreign", "metric_table", "pages", "record", "store"},
+    "leaderboard": {"errors", "foreign", "ladder", "metric_table", "pages", "record", "store"},
     "pages": set(),
 }
 NO_TORCH = (

@@ -30,7 +30,21 @@ FAMILIES = {  # as the project's issues name them
     "absorption": {"rare", "even", "dominant"},
     "traps": {"polysemantic", "dead", "rotated", "own", "absorbed", "own-hierarchy"},
     "settling": {"own", "own-hierarchy", "polysemantic", "dead", "rotated"},
+    "ladder": {
+        "crowding",
+        "density",
+        "interference",
+        "noise",
+        "correlation",
+        "skew",
+        "depth",
+        "samples",
+        "width",
+        "bend",
+    },
+    "phase": {"default"},
 }
+OF_STUDIES = {"settling", "ladder", "phase"}  # no suite runs them
 
 
 def test_the_families_and_their_levels_are_all_there() -> None:
@@ -43,12 +57,12 @@ def test_the_families_and_their_levels_are_all_there() -> None:
 
 def test_every_suite_asks_every_family_and_standard_asks_every_world() -> None:
     assert [suite.name for suite in suites()] == ["smoke", "quick", "standard"]
-    # settling is a study's; the traps of quick are `make traps`: minutes of their own
-    absent = {"smoke": {"settling"}, "quick": {"settling", "traps"}, "standard": {"settling"}}
+    # the traps of quick are `make traps`: minutes of their own
+    absent = {"smoke": OF_STUDIES, "quick": {*OF_STUDIES, "traps"}, "standard": OF_STUDIES}
     for suite in SUITES:
         assert {info.family for info in select_tasks(suite)} == set(FAMILIES) - absent[suite], suite
     again = {"interference/0.1", "interference/0.5", "sparsity/0.01"}  # other names of worlds that standard runs
-    expected = [name for name in NAMES if name not in again and not name.startswith("settling/")]
+    expected = [name for name in NAMES if name not in again and name.split("/")[0] not in OF_STUDIES]
     assert [info.name for info in select_tasks("standard")] == expected
     assert SUITES["quick"].seeds == 3
     standard = SUITES["standard"].scale.task()

@@ -65,12 +65,17 @@ class Axis:
         low, high = self.hardness(self.easy), self.hardness(self.hard)
         count = math.ceil((high - low) / math.log(STEP) - 1e-9)
         levels = [self.level(low + (high - low) * place / count) for place in range(count + 1)]
-        return tuple(dict.fromkeys(float(round(x)) if self.whole else float(f"{x:.3g}") for x in levels))
+        return tuple(dict.fromkeys(map(self._short, levels)))
 
     @cached_property
     def hardnesses(self) -> tuple[float, ...]:
         """The hardness of every rung."""
         return tuple(self.hardness(level) for level in self.levels)
+
+    def _short(self, level: float) -> float:
+        if self.whole:
+            return float(round(level))
+        return round(1.0 - float(f"{1.0 - level:.3g}"), 9) if self.remainder else float(f"{level:.3g}")
 
     def task(self, rung: int) -> str:
         """Return the name of a rung's task; the first is the catalogue's."""

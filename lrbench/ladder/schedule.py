@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from lrbench.ladder.axes import AXES, phase_task
@@ -75,6 +76,6 @@ def most_cells(seeds: int = SEEDS) -> int:
     total = len(phase_places()) * len(PHASE_METHODS) * min(seeds, PHASE_SEEDS)
     for axis in AXES:
         scan = scanned(len(axis.levels))
-        widest = max(high - low for low, high in zip(scan, scan[1:], strict=False))
+        widest = max(high - low for low, high in itertools.pairwise(scan))
         total += len(METHODS) * seeds * (len(scan) + (widest - 1).bit_length())
     return total
