@@ -26,6 +26,8 @@ from lrbench.record import Record
 from lrbench.running.cell import Cell, make_record
 from lrbench.running.study_run import study_cells, study_rounds
 
+Whole = tuple[StudyInfo, list[Cell], list[Record], list[int]]
+ROOT = Path(__file__).parent.parent
 FEW = ("pca", "kmeans", "ica", REFERENCE)
 SHARES = {
     "pca": 0.3,
@@ -53,7 +55,7 @@ def made_up(cell: Cell) -> Record:
 
 
 @pytest.fixture(scope="module")
-def study() -> tuple[StudyInfo, list[Cell], list[Record], list[int]]:
+def study() -> Whole:
     """The whole study on made-up records of a few methods: its cells, their records, and how many cells each round had."""
     rounds: list[int] = []
 
@@ -145,7 +147,7 @@ def test_the_limit_of_recovery_with_a_known_dictionary(delta: float, rho: float)
     assert density_limit(delta) == pytest.approx(rho, abs=6e-4)
 
 
-def test_bisection_finds_where_methods_break(study: tuple[StudyInfo, list[Cell], list[Record], list[int]]) -> None:
+def test_bisection_finds_where_methods_break(study: Whole) -> None:
     _, cells, records, rounds = study
     ladder = ladder_of(records)
     for axis in AXES:
@@ -165,20 +167,19 @@ def test_bisection_finds_where_methods_break(study: tuple[StudyInfo, list[Cell],
     assert rounds[1] == 2 * 2 * len(AXES), "two methods and two seeds have a bracket on every axis"
 
 
-def test_the_study_asks_for_no_more_than_it_says(
-    monkeypatch: pytest.MonkeyPatch, study: tuple[StudyInfo, list[Cell], list[Record], list[int]]
-) -> None:
+def test_the_study_asks_for_no_more_than_it_says(monkeypatch: pytest.MonkeyPatch, study: Whole) -> None:
     monkeypatch.setattr(schedule, "METHODS", FEW)
     monkeypatch.setattr(schedule, "PHASE_METHODS", FEW[:2])
     assert len(study[1]) <= schedule.most_cells(2)
     monkeypatch.undo()
     assert schedule.most_cells() <= 4000
+    assert f"At most {schedule.most_cells():,} cells" in (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     assert set(PHASE_METHODS) < set(METHODS)
-    assert scanned(len(axis_of("depth").levels))[-1] == 11
+    assert scanned(len(axis_of("depth").levels))[-1] == 14
 
 
 def test_what_was_stored_gives_the_same_cells_and_page(
-    tmp_path: Path, study: tuple[StudyInfo, list[Cell], list[Record], list[int]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, study: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "METHODS", FEW)
     monkeypatch.setattr(schedule, "PHASE_METHODS", FEW[:2])
@@ -198,7 +199,7 @@ def test_what_was_stored_gives_the_same_cells_and_page(
 
 
 def test_a_failed_cell_ends_its_bracket_and_no_other(
-    study: tuple[StudyInfo, list[Cell], list[Record], list[int]],
+    study: Whole,
 ) -> None:
     _, _, records, _ = study
     broken = [
@@ -212,9 +213,7 @@ def test_a_failed_cell_ends_its_bracket_and_no_other(
     assert {block.tasks[0] for block in schedule.next_round("smoke", 2, broken)} == {axis_of("noise").task(13)}
 
 
-def test_the_page_says_what_the_records_say(
-    tmp_path: Path, study: tuple[StudyInfo, list[Cell], list[Record], list[int]]
-) -> None:
+def test_the_page_says_what_the_records_say(tmp_path: Path, study: Whole) -> None:
     _, _, records, _ = study
     shown = write(records, "smoke", tmp_path / "ladder.md")
     page = (tmp_path / "ladder.md").read_text(encoding="utf-8")
@@ -225,7 +224,7 @@ def test_the_page_says_what_the_records_say(
     assert by_method["ica"][0] == "1.00 (10 bounds)"
     assert by_method["ica"][1] == "**> 12**"
     assert by_method[REFERENCE][0] == "–"
-    assert by_method["ica"][1 + [axis.name for axis in AXES].index("samples")] == "**< 3**"
+    assert by_method["ica"][1 + [axis.name for axis in AXES].index("samples")] == "**< 2.1**"
     assert page.count("\n1. ") == page.count("\n5. ") == 1
     assert "`ica` climbs highest" in page
     edges = page.partition("## The phase diagram")[2]
@@ -234,15 +233,13 @@ def test_the_page_says_what_the_records_say(
     assert f"{len(records)} cells ({len(records)} ok, 0 skipped, 0 failed)" in page
 
 
-def test_a_page_of_few_records_is_written_too(
-    tmp_path: Path, study: tuple[StudyInfo, list[Cell], list[Record], list[int]]
-) -> None:
+def test_a_page_of_few_records_is_written_too(tmp_path: Path, study: Whole) -> None:
     skipped = study[2][0].model_copy(update={"status": "skipped", "reason": "too few samples", "scores": {}})
     write([skipped], "smoke", tmp_path / "ladder.md")
     assert "1 cells skipped: too few samples" in (tmp_path / "ladder.md").read_text(encoding="utf-8")
 
 
-def test_one_number_per_method(study: tuple[StudyInfo, list[Cell], list[Record], list[int]]) -> None:
+def test_one_number_per_method(study: Whole) -> None:
     places = standings(study[2])
     assert [*places] == ["ica", "kmeans", "pca"]
     assert places["ica"].relative == 1.0
@@ -253,7 +250,7 @@ def test_one_number_per_method(study: tuple[StudyInfo, list[Cell], list[Record],
     assert standings([]) == {}
 
 
-def test_the_edge_of_the_phase_diagram(study: tuple[StudyInfo, list[Cell], list[Record], list[int]]) -> None:
+def test_the_edge_of_the_phase_diagram(study: Whole) -> None:
     plane = planes_of(study[2])["pca"]
     assert {
         delta: round(math.exp(edge.hardness), 3) for delta, edge in edge_of(plane).items() if edge.side == 0

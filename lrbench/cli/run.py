@@ -185,6 +185,8 @@ def _with_progress(cells: Sequence[Cell], out: Path, **limits: Any) -> Summary:
 
 def _in_all(rounds: Sequence[Summary]) -> Summary:
     """Return the rounds of a study as one run."""
+    from lrbench.running.runner import Summary
+
     counts = {name: sum(getattr(each, name) for each in rounds) for name in ("done", "ran", "failed", "skipped")}
     return Summary(**counts, records=[record for each in rounds for record in each.records])
 

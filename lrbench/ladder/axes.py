@@ -87,10 +87,10 @@ AXES = (
     Axis("density", "mean L0", 1.25, 25.0),
     Axis("interference", "interference M", 0.05, 0.5),
     Axis("noise", "noise", 0.2, 8.0),
-    Axis("correlation", "correlation", 0.5, 0.99, remainder=True),
+    Axis("correlation", "correlation", 0.5, 0.999, remainder=True),
     Axis("skew", "frequency skew", 0.5, 3.0),
-    Axis("depth", "hierarchy depth", 1.0, 12.0, whole=True),
-    Axis("samples", "samples per feature", 200.0, 3.0),
+    Axis("depth", "hierarchy depth", 1.0, 16.0, whole=True),
+    Axis("samples", "samples per feature", 200.0, 2.1),
     Axis("width", "latents per feature", 2.0, 0.25),
     Axis("bend", "bend ε", 0.1, 1.0),
 )
