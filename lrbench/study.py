@@ -59,6 +59,10 @@ class Study:
     measure
         What is seen of one trained dictionary beyond its scores: numbers by name, NaN where one does not apply. It runs in the
         worker, and a change to its file, or to what that imports, makes the records stale.
+    next_round
+        For a study whose cells depend on what came before: asked when a round has ended, with the suite's name, the number of seeds and
+        the records of all rounds, in the order in which they were asked for. Returns further cells. The study ends when there is none
+        that was not asked for already. A pure function of the records: a study that was killed goes on by asking it again.
 
     Examples
     --------
@@ -73,3 +77,4 @@ class Study:
     plan: Callable[[str, int | None], Sequence[Block]]
     write: Callable[[Sequence[Record], str, Path], str]
     measure: Callable[[Trained], dict[str, float]] | None = None
+    next_round: Callable[[str, int | None, Sequence[Record]], Sequence[Block]] | None = None

@@ -44,7 +44,7 @@ ORDER = (
     ("contract",),
     ("boundary",),
     ("running",),
-    ("falsify",),
+    ("falsify", "ladder"),
     ("studies",),
     ("plugin", "cli"),
 )
@@ -62,8 +62,9 @@ ROOMS = {
     "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "blocks", "training", "sandbox", "exchange", "fit_process", "fit_client"),
     "running": ("worker", "provenance", "device", "training_files", "cell", "preload", "pool", "grouped", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
+    "ladder": ("axes", "limit", "breakdown", "curves", "schedule", "plane", "summary", "words", "figure", "report"),
     "pages": ("interval", "markdown", "terminal"),
-    "studies": ("engine_quality", "falsify", "noise", "sweep"),
+    "studies": ("engine_quality", "falsify", "ladder", "noise", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
     "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "compile", "traps", "noise", "paired", "collapse",
                     "compare_cells", "judge", "compare", "compare_source", "standing_tables", "render", "compare_report", "palette", "figures",
@@ -102,7 +103,7 @@ ONLY = {
         "terms",
         "view",
     },
-    "leaderboard": {"catalogue", "errors", "foreign", "metric_table", "pages", "record", "store"},
+    "leaderboard": {"catalogue", "errors", "foreign", "ladder", "metric_table", "pages", "record", "store"},
     "pages": set(),
 }
 NO_TORCH = (

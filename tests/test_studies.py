@@ -45,6 +45,36 @@ def write(records, suite, path):
 STUDY = Study(plan=plan, write=write, measure=measure)
 '''
 CELLS = 16
+IN_ROUNDS = '''
+"""Climbing: the first level at which PCA finds less than a twentieth, by halving."""
+
+from lrbench.study import Block, Study
+
+
+def task(step):
+    return f"superposition[{1.2 + step / 32}]"
+
+
+def plan(suite, seeds):
+    return [Block([task(0), task(16)], ["pca", "random"], range(seeds or 2))]
+
+
+def next_round(suite, seeds, records):
+    known = {task(step): step for step in range(17)}
+    steps = sorted({known[record.task] for record in records})
+    middle = (steps[0] + steps[1]) // 2
+    return [Block([task(middle)], ["pca", "random"], range(seeds or 2))]
+
+
+def write(records, suite, path):
+    lines = [f"{r.task} {r.method} {r.seed}: {r.scores['headline']}" for r in records]
+    path.write_text("\\n".join(lines) + "\\n", encoding="utf-8")
+    return f"{len(records)} records"
+
+
+STUDY = Study(plan=plan, write=write, next_round=next_round)
+'''
+STEPS = 6  # 0, 16, 8, 4, 2, 1
 
 
 @pytest.fixture
@@ -66,7 +96,7 @@ def contents(folder: Path) -> list[dict[str, object]]:
 
 def test_the_catalogue_names_its_studies(capsys: pytest.CaptureFixture[str]) -> None:
     names = [info.name for info in study_catalogue()]
-    assert names == ["engine_quality", "falsify", "noise", "sweep"]
+    assert names == ["engine_quality", "falsify", "ladder", "noise", "sweep"]
     assert main(["list", "studies"]) == 0
     shown = capsys.readouterr().out
     assert all(info.name in shown and info.summary in shown for info in study_catalogue())
@@ -74,7 +104,7 @@ def test_the_catalogue_names_its_studies(capsys: pytest.CaptureFixture[str]) -> 
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == names
 
 
-@pytest.mark.parametrize("name", ["engine_quality", "falsify", "noise", "sweep"])
+@pytest.mark.parametrize("name", ["engine_quality", "falsify", "ladder", "noise", "sweep"])
 def test_every_study_plans_cells_that_exist_once(name: str) -> None:
     cells = study_cells(find_study(name), "smoke", 1)
     assert len({cell.key for cell in cells}) == len(cells) > 0
@@ -106,6 +136,38 @@ def test_a_study_that_is_killed_goes_on_and_loses_nothing(
         (calm / "crowding-smoke.md").unlink()
         assert main(command(crowding, calm, "--from-records")) == 0
         assert (calm / "crowding-smoke.md").read_bytes() == page
+
+
+def test_a_study_asks_in_rounds_until_it_has_nothing_new_to_ask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    climbing, calm, torn = tmp_path / "climbing.py", tmp_path / "calm", tmp_path / "torn"
+    climbing.write_text(IN_ROUNDS, encoding="utf-8")
+    options = ("--workers", "1", "--device", "cpu")
+    assert main(command(climbing, calm, *options, "--pack")) == 0
+    assert f"{4 * STEPS} cells in {calm}: 0 were stored already, {4 * STEPS} ran" in capsys.readouterr().out
+    page = (calm / "climbing-smoke.md").read_bytes()
+    assert main(command(climbing, calm)) == 0
+    assert f"{4 * STEPS} were stored already, 0 ran" in capsys.readouterr().out
+    assert len(read_packed(tmp_path / "records" / "climbing-smoke.jsonl.gz")) == 4 * STEPS
+    for out in (calm, tmp_path / "fresh"):  # a fresh clone has what was packed
+        assert main(command(climbing, out, "--from-records")) == 0
+        assert (out / "climbing-smoke.md").read_bytes() == page
+    arguments = [sys.executable, "-m", "lrbench.cli", *command(climbing, torn, *options)]
+    run = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while run.poll() is None and len([*torn.rglob("*.json")]) < 5:  # in the midst of a later round
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    capsys.readouterr()
+    assert main(command(climbing, torn, "--from-records")) == 0
+    assert "cells have no record" in capsys.readouterr().err
+    before = {path: path.stat().st_mtime_ns for path in torn.rglob("*.json")}
+    assert 5 <= len(before) < 4 * STEPS
+    assert main(command(climbing, torn, *options)) == 0
+    assert all(path.stat().st_mtime_ns == changed for path, changed in before.items()), "a stored cell ran twice"
+    assert contents(torn) == contents(calm)
+    assert (torn / "climbing-smoke.md").read_bytes() == page
 
 
 def test_committed_records_make_the_page_in_a_fresh_clone(

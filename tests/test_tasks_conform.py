@@ -33,7 +33,21 @@ FAMILIES = {  # as the project's issues name them
     "hedging": {"0.50x", "0.75x", "1.00x"},
     "traps": {"polysemantic", "dead", "rotated", "own", "absorbed", "own-hierarchy"},
     "settling": {"own", "own-hierarchy", "polysemantic", "dead", "rotated"},
+    "ladder": {
+        "crowding",
+        "density",
+        "interference",
+        "noise",
+        "correlation",
+        "skew",
+        "depth",
+        "samples",
+        "width",
+        "bend",
+    },
+    "phase": {"default"},
 }
+OF_STUDIES = {"settling", "ladder", "phase"}  # no suite runs them
 
 
 def test_the_families_and_their_levels_are_all_there() -> None:
@@ -46,13 +60,13 @@ def test_the_families_and_their_levels_are_all_there() -> None:
 
 def test_every_suite_asks_every_family_and_standard_asks_every_world() -> None:
     assert [suite.name for suite in suites()] == ["smoke", "quick", "board", "standard"]
-    # settling is a study's; the traps of quick are `make traps`: minutes of their own; interference parts no methods there
-    absent = {"smoke": {"settling"}, "quick": {"settling", "traps", "interference"}, "standard": {"settling"}}
+    # the traps of quick are `make traps`: minutes of their own; interference parts no methods there
+    absent = {"smoke": OF_STUDIES, "quick": {*OF_STUDIES, "traps", "interference"}, "standard": OF_STUDIES}
     absent["board"] = absent["quick"]
     for suite in SUITES:
         assert {info.family for info in select_tasks(suite)} == set(FAMILIES) - absent[suite], suite
     again = {"interference/0.1", "interference/0.5", "sparsity/0.01"}  # other names of worlds that standard runs
-    expected = [name for name in NAMES if name not in again and not name.startswith("settling/")]
+    expected = [name for name in NAMES if name not in again and name.split("/")[0] not in OF_STUDIES]
     assert [info.name for info in select_tasks("standard")] == expected
     assert SUITES["quick"].seeds == 3
     standard = SUITES["standard"].scale.task()

@@ -26,13 +26,20 @@ def end_at_once() -> None:
         signal.signal(signal.SIGINT, stop_at_once)
 
 
-def end_at_once_until(started: Callable[[], bool]) -> None:
-    """Where ctrl-C ends this process at once, let it do so only until something has started."""
+class _StopUntil:
+    """The handler that ends the process at once until something has started."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if started():
+    def __init__(self, started: Callable[[], bool]) -> None:
+        self._started = started
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._started():
             signal.default_int_handler(number, frame)
         stop_at_once(number, frame)
 
-    if signal.getsignal(signal.SIGINT) is stop_at_once:
-        signal.signal(signal.SIGINT, stop)
+
+def end_at_once_until(started: Callable[[], bool]) -> None:
+    """Where ctrl-C ends this process at once, let it do so only until something has started; each round of a study calls it anew."""
+    current = signal.getsignal(signal.SIGINT)
+    if current is stop_at_once or isinstance(current, _StopUntil):
+        signal.signal(signal.SIGINT, _StopUntil(started))

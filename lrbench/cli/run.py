@@ -112,7 +112,7 @@ def study_command(
 ) -> None:
     """Run the cells of a study that have no record yet, then write its page from the records."""
     from lrbench.catalogue.studies import find_study, load_study
-    from lrbench.running.study_run import study_cells, study_records
+    from lrbench.running.study_run import study_cells, study_records, study_rounds
     from lrbench.store import write_packed
 
     began = time.monotonic()
@@ -122,19 +122,23 @@ def study_command(
         raise LrbenchError(
             f"--out {out} is the folder of the records, --page names the page, such as {out / 'page.md'}"
         )
-    cells = study_cells(info, suite, seeds)
+    first = study_cells(info, suite, seeds)
     try:  # before the minutes of training
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LrbenchError(f"cannot write into {target.parent}: {error.strerror}; name another --page") from error
-    failed, report = 0, ""
+    rounds: list[Summary] = []
+    limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "memory_gb": memory, "group": group}
+
+    def run_round(cells: Sequence[Cell]) -> list[Record]:
+        rounds.append(_with_progress(cells, out, device=device, **limits))
+        return rounds[-1].records
+
     if not from_records:
-        summary = _with_progress(
-            cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory, group=group
-        )
-        failed, report = summary.failed, _report(summary, out, time.monotonic() - began)
+        study_rounds(info, suite, seeds, first, run_round)
+    report = _report(_in_all(rounds), out, time.monotonic() - began) if rounds else ""
     try:  # the page is written before anything is printed, and a page that cannot be made hides no report
-        records, origin = study_records(info, cells, out)
+        cells, records, origin = study_records(info, suite, seeds, first, out)
         try:
             shown = load_study(info.source).write(records, suite, target)
         except OSError as error:
@@ -148,7 +152,7 @@ def study_command(
     if len(records) < len(cells):
         print(f"{len(cells) - len(records)} of {len(cells)} cells have no record in {origin}", file=sys.stderr)
     print(f"{shown}\n\npage  {target}, from {len(records)} records in {origin}")
-    raise typer.Exit(EXIT_FAILED_CELLS if failed else EXIT_OK)
+    raise typer.Exit(EXIT_FAILED_CELLS if any(summary.failed for summary in rounds) else EXIT_OK)
 
 
 @app.command(
@@ -177,6 +181,14 @@ def _with_progress(cells: Sequence[Cell], out: Path, **limits: Any) -> Summary:
         done, total = progress.stored + progress.ended, progress.stored + progress.total
         said = f"{done} of {total} cells are stored in {out}; the same command goes on from there"
         raise Interrupted(said) from None
+
+
+def _in_all(rounds: Sequence[Summary]) -> Summary:
+    """Return the rounds of a study as one run."""
+    from lrbench.running.runner import Summary
+
+    counts = {name: sum(getattr(each, name) for each in rounds) for name in ("done", "ran", "failed", "skipped")}
+    return Summary(**counts, records=[record for each in rounds for record in each.records])
 
 
 def _report(summary: Summary, out: Path, seconds: float) -> str:

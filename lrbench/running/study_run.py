@@ -1,23 +1,26 @@
-"""A study through the one runner: its cells are run as all cells are, and its page is written from their records alone."""
+"""A study through the one runner: its cells are run as all cells are, round by round, and its page is written from their records alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lrbench.catalogue.studies import StudyInfo, hash_of_measure, load_study
 from lrbench.errors import LrbenchError
-from lrbench.record import Record
+from lrbench.record import Key, Record
 from lrbench.running.cell import Cell
 from lrbench.running.provenance import provenance_of
 from lrbench.running.runner import MOST_SEEDS, plan_seeds
 from lrbench.store import Store, read_packed
+from lrbench.study import Block, Study
 from lrbench.task import get_suite
+
+Answer = Callable[[Sequence[Cell]], Sequence[Record]]
 
 
 def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[Cell]:
-    """Return the cells of a study in the order of its plan, each once.
+    """Return the cells of a study's first round, which is most studies' only one, in the order of its plan, each once.
 
     Parameters
     ----------
@@ -37,44 +40,83 @@ def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[C
     if seeds is not None and not 1 <= seeds <= MOST_SEEDS:
         raise LrbenchError(f"seeds={seeds}: expected 1 to {MOST_SEEDS}")
     study = load_study(info.source)
-    measure_hash, provenance = hash_of_measure(study), provenance_of("cpu")
-    cells: dict[tuple[str, str, int], Cell] = {}
-    for block in study.plan(suite, seeds):
-        for cell in plan_seeds(suite, block.tasks, block.methods, block.seeds, provenance):
-            asked = replace(cell, study=info.name, study_source=info.source, measure_hash=measure_hash)
-            cells.setdefault(cell.key, asked)
+    cells = _cells(info, study, suite, study.plan(suite, seeds))
     if not cells:
         raise LrbenchError(
             f"the study {info.name} asks for no cell in the suite {suite}: its plan has to return a Block"
         )
-    return list(cells.values())
+    return cells
 
 
-def study_records(info: StudyInfo, cells: Sequence[Cell], out: Path) -> tuple[list[Record], str]:
-    """Return the records that there are of a study's cells, in their order, and where they come from.
+def study_rounds(
+    info: StudyInfo, suite: str, seeds: int | None, first: Sequence[Cell], answer: Answer
+) -> tuple[list[Cell], list[Record]]:
+    """Go through a study round by round, and return all its cells and those records of theirs that there are.
+
+    Parameters
+    ----------
+    info, suite, seeds
+        See `study_cells`.
+    first
+        What that returned.
+    answer
+        Runs the cells of a round, or looks them up, and returns their records. Where it finds none, nothing more is asked.
+    """
+    study = load_study(info.source)
+    cells, fresh, records = list(first), list(first), list[Record]()
+    while fresh:
+        found = answer(fresh)
+        records += found
+        if not found or study.next_round is None:
+            break
+        known = {cell.key for cell in cells}
+        asked = _cells(info, study, suite, study.next_round(suite, seeds, tuple(records)))
+        fresh = [cell for cell in asked if cell.key not in known]
+        cells += fresh
+    return cells, records
+
+
+def study_records(
+    info: StudyInfo, suite: str, seeds: int | None, first: Sequence[Cell], out: Path
+) -> tuple[list[Cell], list[Record], str]:
+    """Return a study's cells, the records that there are of them, in their order, and where these come from.
 
     That is the results folder or, where it holds none of them, the committed file beside the study. A record that lacks what the
-    study measures is none of its records.
+    study measures is none of its records. ``first`` is what `study_cells` returned.
 
     Raises
     ------
     LrbenchError
         When neither holds a record of the study.
     """
-    packed = info.packed(cells[0].suite)
-    found = _of_cells(Store(out).read()[0] if out.is_dir() else [], cells)
+    packed = info.packed(suite)
+
+    def of(stored: Sequence[Record]) -> tuple[list[Cell], list[Record]]:
+        by_key = {record.key: record for record in stored if record.suite == suite}
+        return study_rounds(info, suite, seeds, first, lambda cells: _of_cells(by_key, cells))
+
+    cells, found = of(Store(out).read()[0] if out.is_dir() else [])
     if found:
-        return found, str(out)
-    found = _of_cells(read_packed(packed) if packed.is_file() else [], cells)
+        return cells, found, str(out)
+    cells, found = of(read_packed(packed) if packed.is_file() else [])
     if not found:
-        hint = f"`lrbench study {info.source} --suite {cells[0].suite} --out {out}` makes them"
+        hint = f"`lrbench study {info.source} --suite {suite} --out {out}` makes them"
         raise LrbenchError(f"no record of the study {info.name} in {out}, and no file {packed}: {hint}")
-    return found, str(packed)
+    return cells, found, str(packed)
 
 
-def _of_cells(records: Sequence[Record], cells: Sequence[Cell]) -> list[Record]:
-    by_key = {(record.suite, record.key): record for record in records}
-    found = [(cell, by_key.get((cell.suite, cell.key))) for cell in cells]
+def _cells(info: StudyInfo, study: Study, suite: str, blocks: Sequence[Block]) -> list[Cell]:
+    measure_hash, provenance = hash_of_measure(study), provenance_of("cpu")
+    cells: dict[Key, Cell] = {}
+    for block in blocks:
+        for cell in plan_seeds(suite, block.tasks, block.methods, block.seeds, provenance):
+            asked = replace(cell, study=info.name, study_source=info.source, measure_hash=measure_hash)
+            cells.setdefault(cell.key, asked)
+    return list(cells.values())
+
+
+def _of_cells(records: Mapping[Key, Record], cells: Sequence[Cell]) -> list[Record]:
+    found = [(cell, records.get(cell.key)) for cell in cells]
     return [record for cell, record in found if record is not None and _holds_measures(record, cell)]
 
 
