@@ -14,17 +14,10 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.metric_table import METRICS
 from lrbench.pairing import PAIRS
+from lrbench.scoring.found import find, floor_dictionary, rarest
 from lrbench.scoring.matching import match, mcc, similarity
-from lrbench.scoring.metrics import (
-    THRESHOLDS,
-    Evaluation,
-    detection_f1,
-    evaluate,
-    floor_score,
-    parent_recalls,
-    recovery,
-    score,
-)
+from lrbench.scoring.metrics import THRESHOLDS, Evaluation, detection, evaluate, recovery, score
+from lrbench.scoring.oracle import oracle_dictionary
 from lrbench.structure import Hierarchy, WorldSpec
 from lrbench.task import Task, TaskSpec
 from lrbench.world import SparseFeatures
@@ -32,6 +25,8 @@ from lrbench.world import SparseFeatures
 ABSORPTION = {"absorption", "recall_alone", "recall_with_child"}
 FEATURE_SCORES = {
     "headline",
+    "found",
+    "rare",
     "matched_dec",
     "matched_enc",
     "mip_dec",
@@ -39,6 +34,8 @@ FEATURE_SCORES = {
     "recovery_dec",
     "recovery_enc",
     "f1",
+    "precision",
+    "recall",
     "mcc",
 } | ABSORPTION
 
@@ -106,13 +103,17 @@ class Slow:
         self.dec = [[cosine(row, truth_dec[f]) for f in self.scored] for row in dictionary.W_dec]
         alive = torch.tensor([i in self.live for i in range(dictionary.n_latents)])
         self.matched = {name: match(torch.tensor(side), alive) for name, side in (("enc", self.enc), ("dec", self.dec))}
-        self.partner = dict(zip(self.scored, self.matched["dec"].latents.tolist(), strict=True))
+        self.found = find(dictionary, task)  # tests/test_found.py has its slow definition
+        self.partner = dict(enumerate(self.found.partners.tolist()))
 
-    def f1(self, feature: int) -> float:
+    def detected(self, feature: int) -> tuple[float, float, float]:
+        """F1, precision and recall."""
         shown = [feature in active for active in self.active]
         fires = [self.partner[feature] in fired for fired in self.fires]
         both = sum(a and b for a, b in zip(shown, fires, strict=True))
-        return math.nan if not any(shown) else 2 * both / (sum(shown) + sum(fires))
+        if not any(shown):
+            return math.nan, math.nan, math.nan
+        return 2 * both / (sum(shown) + sum(fires)), both / max(1, sum(fires)), both / sum(shown)
 
     def recall(self, parent: int, children: list[int], with_child: bool) -> float:
         rows = [
@@ -131,6 +132,11 @@ def mean(values: list[float]) -> float:
     return sum(known) / len(known)
 
 
+def rescaled(own: Tensor, low: Tensor, high: Tensor, features: list[int]) -> float:
+    found, floor, ceiling = (mean(values[features].tolist()) for values in (own, low, high))
+    return (found - floor) / (ceiling - floor)
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("activation", [JumpReLU(0.3), JumpReLU(0.9), ReLU(), TopK(3), BatchTopK(3, 0.2)], ids=repr)
 def test_every_score_equals_its_slow_definition(task: Task, pair: str, activation: Activation) -> None:
@@ -138,26 +144,38 @@ def test_every_score_equals_its_slow_definition(task: Task, pair: str, activatio
     slow, found = Slow(dictionary, task), evaluate(dictionary, task)
     parents = {p: children for p, children in task.spec.world.children.items() if p in slow.scored}
     recalls = {p: (slow.recall(p, children, False), slow.recall(p, children, True)) for p, children in parents.items()}
-    floor = floor_score(task, pair)
+    own, low, high = (
+        each.values
+        for each in (
+            slow.found,
+            find(floor_dictionary(task, pair), task),
+            find(oracle_dictionary(task, pair), task),
+        )
+    )
+    detected = [slow.detected(f) for f in slow.scored]
     best = {
         name: [max(row[f] for row in side) for f in range(len(slow.scored))]
         for name, side in (("enc", slow.enc), ("dec", slow.dec))
     }
     matched = {name: float(side.similarities.sum()) / len(slow.scored) for name, side in slow.matched.items()}
     expected = {
-        "headline": (matched["dec"] - floor) / (1 - floor),
+        "headline": rescaled(own, low, high, slow.scored),
+        "found": mean(own[slow.scored].tolist()),
+        "rare": rescaled(own, low, high, rarest(task).tolist()),
         "matched_dec": matched["dec"],
         "matched_enc": matched["enc"],
         "mip_dec": mean(best["dec"]),
         "mip_enc": mean(best["enc"]),
         "recovery_dec": mean([float(s > 0.95) for s in best["dec"]]),
         "recovery_enc": mean([float(s > 0.95) for s in best["enc"]]),
-        "f1": mean([slow.f1(f) for f in slow.scored]),
+        "f1": mean([f1 for f1, _, _ in detected]),
+        "precision": mean([precision for _, precision, _ in detected]),
+        "recall": mean([recall for _, _, recall in detected]),
         "fvu": slow.error / float(((slow.targets - slow.targets.mean(0)) ** 2).sum()),
         "l0": mean([float(len(fired)) for fired in slow.fires]),
         "dead": 1 - len(slow.live) / dictionary.n_latents,
         "polysemanticity": mean([float(len(slow.served[i]) >= 2) for i in slow.live]),
-        "absorption": mean([alone - with_child for alone, with_child in recalls.values()]),
+        "absorption": mean([row["absorption"] for row in found.parents]),  # tests/test_absorption.py has its definition
         "recall_alone": mean([alone for alone, _ in recalls.values()]),
         "recall_with_child": mean([with_child for _, with_child in recalls.values()]),
         "mcc": float(match(torch.tensor(slow.dec)).similarities.sum()) / min(dictionary.n_latents, len(slow.scored)),
@@ -188,13 +206,13 @@ def test_detection_by_hand() -> None:
     # four samples over three features; latent 0 detects feature 0 with one miss and one false alarm, feature 2 is never shown
     features = SparseFeatures(torch.tensor([0, 0, 1, 1]), torch.ones(4), torch.tensor([0, 1, 3, 4]))
     fires = torch.tensor([[True, False], [False, True], [True, False], [False, False]])
-    f1 = detection_f1(fires, features, torch.tensor([0, -1, 1]), fires.sum(0))
-    assert f1[:2] == [0.5, 0.0]
-    assert math.isnan(f1[2])
-    recalls = parent_recalls(fires, features, torch.tensor([0, 1, -1]), [-1, 0, -1])  # feature 1 is the child of 0
-    assert recalls[0] == (1.0, 0.0)  # alone in sample 0, with its child in sample 1
-    assert recalls[1][0] == 0.5
-    assert math.isnan(recalls[1][1])
+    fired = torch.tensor(
+        [True, False, False, False]
+    )  # by the active features: 0; 0 and 1; 1; nothing is there in the last sample
+    found = detection(fired, features, torch.tensor([0, -1, 1]), fires.sum(0))
+    assert [found[name][0] for name in ("f1", "precision", "recall")] == [0.5, 0.5, 0.5]
+    assert [found[name][1] for name in ("f1", "precision", "recall")] == [0.0, 0.0, 0.0]
+    assert all(math.isnan(values[2]) for values in found.values())
     assert recovery(torch.tensor([0.95, 0.951, 0.2])) == pytest.approx(1 / 3)
 
 
@@ -248,6 +266,7 @@ def test_dead_latents_are_no_partners_and_scores_say_so(load_task: Callable[...,
     dead = Dictionary(rows, torch.full((len(rows),), -1e9), rows, None, ReLU())
     scores = score(dead, task)
     assert (scores["matched_dec"], scores["f1"], scores["l0"], scores["dead"]) == (0.0, 0.0, 0.0, 1.0)
+    assert scores["headline"] == pytest.approx(0.0, abs=0.02)  # a random dictionary finds next to nothing
     assert scores["headline"] < 0
     assert scores["fvu"] == pytest.approx(1.0, abs=0.2)  # it predicts 0 where the mean is not quite 0
     assert scores["mip_dec"] == scores["recovery_dec"] == scores["mcc"] == pytest.approx(1.0)  # directions alone
@@ -262,6 +281,7 @@ def test_a_latent_for_a_feature_too_rare_to_be_seen_is_not_dead() -> None:
     assert scores["dead"] == 0.0
     assert scores["matched_dec"] == pytest.approx(1.0)
     assert scores["f1"] == 1.0  # of those that were shown
+    assert scores["found"] < len(shown) / 16  # one half of the samples alone cannot choose a threshold and judge it
 
 
 @pytest.mark.usefixtures("as_users_run_it")

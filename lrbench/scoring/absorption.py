@@ -102,10 +102,9 @@ def parent_rows(
         own = active == parent
         alone, woken, taken = own & ~with_child, own & with_child, own & absorbing
         recall_alone, share, lost = _mean(fired[alone]), _mean(absorbing[woken]), 0.0
-        if bool(taken.any()):
-            lost = recall_alone - _mean(fired[taken])
-        if lost > 0:  # what the cap does to the truth in the same samples is no absorption
-            lost = max(0.0, lost - max(0.0, _mean(kept[alone]) - _mean(kept[taken])))
+        if bool(taken.any()):  # what the cap does to the truth in the same samples is no absorption
+            capped = max(0.0, _mean(kept[alone]) - _mean(kept[taken]))
+            lost = max(0.0, recall_alone - _mean(fired[taken]) - capped)
         found[parent] = {
             "recall_alone": recall_alone,
             "recall_with_child": _mean(fired[woken]),

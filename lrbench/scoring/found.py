@@ -29,33 +29,28 @@ from lrbench.seeds import generator
 from lrbench.task import Task
 
 BLOCK = 256  # latents that are read at a time
+ROUNDING = 1e-6  # values that differ by less are equal
 LEAST = 0.01  # what the oracle has to find beyond chance, else there is nothing to be found
 
 
 @dataclass(frozen=True)
 class Found:
-    """How well every scored feature is found, in the order of ``task.scored``.
+    """How well every feature of the world is found.
 
     Parameters
     ----------
     values
         The value of its best speaker, 0 where it has none.
-    latents
-        That latent, -1 where there is none.
+    partners
+        That latent; without a speaker the one that points at it best among those that speak for nobody, -1 where none does.
     """
 
     values: Float[Tensor, " feature"]
-    latents: Int[Tensor, " feature"]
-
-    def partners(self, task: Task) -> Int[Tensor, " all_features"]:
-        """Return the latent of every feature of the world, -1 where it has none or is an anchor."""
-        partner = torch.full((task.spec.world.n_features,), -1)
-        partner[task.scored] = self.latents
-        return partner
+    partners: Int[Tensor, " feature"]
 
 
 def find(dictionary: Dictionary, task: Task) -> Found:
-    """Return how well a dictionary on the CPU finds the scored features, on the task's held-out samples.
+    """Return how well a dictionary on the CPU finds every feature, anchors included, on the task's held-out samples.
 
     Raises
     ------
@@ -66,40 +61,45 @@ def find(dictionary: Dictionary, task: Task) -> Found:
     inputs = task.observed(features, dictionary.pair)[0].to(dictionary.W_enc)
     shown = Shown(features, task.spec.world.n_features)
     directions = direction(dictionary, task)
-    values, latents = torch.zeros(len(task.scored)), torch.full((len(task.scored),), -1)
+    values, partners = torch.zeros(directions.shape[1]), torch.full((directions.shape[1],), -1)
+    silent = torch.ones(len(directions), dtype=torch.bool)
     for some in torch.split(directions.any(1).nonzero().flatten(), BLOCK):
         readings = torch.addmm(dictionary.b_enc[some], inputs, dictionary.W_enc[some].T).T.contiguous()
         if not bool(torch.isfinite(readings).all()):
             raise LrbenchError("readings of the held-out samples are not finite: they cannot be scored")
-        for latent, reading in zip(some.tolist(), readings.numpy(), strict=True):
-            value, place = best_value(reading, directions[latent], task, shown)
-            if value > float(values[place]):
-                values[place], latents[place] = value, latent
-    return Found(values, latents)
+        exact = readings.to(torch.promote_types(readings.dtype, torch.float32)).numpy()
+        for latent, reading in zip(some.tolist(), exact, strict=True):
+            value, feature = best_value(reading, directions[latent], shown)
+            silent[latent] = value == 0.0
+            if value > float(values[feature]) + ROUNDING:  # of copies the first speaks
+                values[feature], partners[feature] = value, latent
+    rest, unheard = silent.nonzero().flatten(), (partners < 0).nonzero().flatten()
+    pointing = match(directions[rest][:, unheard])
+    taken = pointing.similarities > 0
+    partners[unheard[taken]] = rest[pointing.latents[taken]]
+    return Found(values, partners)
 
 
-def best_value(
-    reading: NDArray[Any], directions: Float[Tensor, " feature"], task: Task, shown: Shown
-) -> tuple[float, int]:
-    """Return a latent's largest value, and the place of the feature that it is for among the scored ones."""
+def best_value(reading: NDArray[Any], directions: Float[Tensor, " feature"], shown: Shown) -> tuple[float, int]:
+    """Return a latent's largest value, and the feature that it is for; the value is 0 where the latent speaks for nobody."""
     detector, best, chosen = Detector(reading), 0.0, 0
-    most, places = directions.sort(descending=True, stable=True)
-    for part, place in zip(most.tolist(), places.tolist(), strict=True):
+    most, order = directions.sort(descending=True, stable=True)
+    for part, feature in zip(most.tolist(), order.tolist(), strict=True):
         if part <= best:  # a value is at most its direction's part
             break
-        samples = shown.samples(int(task.scored[place]))
-        always = 2.0 * samples.mean() / (1.0 + samples.mean())
+        samples = shown.samples(feature)
+        rate = float(samples.mean())
+        always = 2.0 * rate / (1.0 + rate)
         value = part * (detector.f1(samples) - always) / (1.0 - always)
         if value > best:
-            best, chosen = value, place
+            best, chosen = value, feature
     return best, chosen
 
 
 def direction(dictionary: Dictionary, task: Task) -> Float[Tensor, "latent feature"]:
-    """Return how well every latent points at every scored feature: 0 at chance, 1 where its decoder row is the feature's direction."""
-    true = task.truth(dictionary.pair)[1][task.scored]
+    """Return how well every latent points at every feature: 0 at chance, 1 where its decoder row is the feature's direction."""
     chance = chance_cosine(task, dictionary.pair)
-    cosines = unit_rows(dictionary.W_dec) @ unit_rows(true).T
+    cosines = unit_rows(dictionary.W_dec) @ unit_rows(task.truth(dictionary.pair)[1]).T
     return ((cosines - chance) / (1.0 - chance)).clamp_(0.0, 1.0)
 
 
@@ -120,8 +120,8 @@ class Scale:
 def scales(task: Task, pair: str) -> tuple[Scale, Scale]:
     """Return the scales of `headline` and of `rare`."""
     floor, ceiling = (find(it(task, pair), task).values for it in (floor_dictionary, oracle_dictionary))
-    rare = rarest(task)
-    return Scale(mean(floor), mean(ceiling)), Scale(mean(floor[rare]), mean(ceiling[rare]))
+    whole, rare = (Scale(mean(floor[some]), mean(ceiling[some])) for some in (task.scored, rarest(task)))
+    return whole, rare
 
 
 def mean(values: Float[Tensor, " feature"]) -> float:
@@ -130,9 +130,9 @@ def mean(values: Float[Tensor, " feature"]) -> float:
 
 
 def rarest(task: Task) -> Int[Tensor, " rare"]:
-    """Return the places among the scored features of the least frequent quarter; of equal rates the first count as rarer."""
+    """Return the least frequent quarter of the scored features; of equally frequent ones the first count as rarer."""
     rates = torch.tensor(task.spec.world.rates, dtype=torch.float64)[task.scored]
-    return rates.argsort(stable=True)[: -(-len(rates) // 4)]
+    return task.scored[rates.argsort(stable=True)[: -(-len(rates) // 4)]]
 
 
 def floor_dictionary(task: Task, pair: str) -> Dictionary:

@@ -14,7 +14,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.metric_table import METRICS, RECOVERY_THRESHOLD, WITH_CHILD
 from lrbench.scoring.absorption import parent_rows, writes_parent
-from lrbench.scoring.found import Found, find, mean, rarest, scales
+from lrbench.scoring.found import find, mean, rarest, scales
 from lrbench.scoring.matching import best_match, match, mcc, similarity
 from lrbench.task import Task
 from lrbench.world import SparseFeatures
@@ -96,14 +96,14 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
     found = find(dictionary, task)
     features = task.evaluation()
     activity = observe(dictionary, task, features)
-    partner = found.partners(task)
+    partner = found.partners
     fired = activity.fires[features.rows, partner[features.indices].clamp_min(0)] & (partner[features.indices] >= 0)
     detected = detection(fired, features, partner, activity.counts)
     l0 = float(activity.counts.sum()) / len(features)
     parents = _parents(dictionary, task, fired, partner, l0)
     scores = {
-        "headline": whole(mean(found.values)),
-        "found": mean(found.values),
+        "headline": whole(mean(found.values[task.scored])),
+        "found": mean(found.values[task.scored]),
         "rare": least_frequent(mean(found.values[rarest(task)])),
         "matched_dec": float(match(dec, activity.live).similarities.mean()),
         "matched_enc": float(match(enc, activity.live).similarities.mean()),
@@ -116,7 +116,7 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
         "dead": 1.0 - float(activity.live.float().mean()),
         "polysemanticity": activity.polysemanticity,
         "mcc": mcc(dictionary.W_dec, true_dec),
-        "escape": escape(dictionary, task, found, activity.fires, features),
+        "escape": escape(dictionary, task, partner, activity.fires, features),
     }
     scores |= {name: _mean(detected[name][feature] for feature in task.scored.tolist()) for name in detected}
     scores |= {
@@ -138,7 +138,7 @@ def recovery(best: Float[Tensor, " feature"], threshold: float = RECOVERY_THRESH
 def escape(
     dictionary: Dictionary,
     task: Task,
-    found: Found,
+    partner: Int[Tensor, " feature"],
     fires: Bool[Tensor, "sample latent"],
     features: SparseFeatures,
 ) -> float:
@@ -151,16 +151,15 @@ def escape(
     ----------
     dictionary, task
         What is scored.
-    found
-        The partners of the scored features.
+    partner
+        The latent of every feature, -1 where there is none.
     fires, features
         Which latents are positive on which sample, and what is active there.
     """
-    scored, true = task.scored.tolist(), task.truth(dictionary.pair)[1]
-    trapped = set(task.start(dictionary.pair)[1]) & set(scored)
+    true, trapped = task.truth(dictionary.pair)[1], set(task.start(dictionary.pair)[1]) & set(task.scored.tolist())
     escaped = []
-    for place in (place for place, feature in enumerate(scored) if feature in trapped):
-        feature, latent = scored[place], int(found.latents[place])
+    for feature in sorted(trapped):
+        latent = int(partner[feature])
         own = latent >= 0
         own = (
             own
