@@ -26,7 +26,7 @@ from lrbench.method import Method
 from lrbench.pairing import check_pair
 from lrbench.rules import Parameters, Rule
 from lrbench.seeds import generator
-from lrbench.steering import Controller, mean_l0
+from lrbench.steering import Controller, calibrated, mean_l0
 from lrbench.terms import Gradient, Step, Term, has_closed_form, plus, squared_error, squared_error_backward
 from lrbench.view import Budget, TrainView
 
@@ -147,9 +147,14 @@ class SDL(Method):
         rule = self.rule.bind(self.aim(view.budget))
         p = start_parameters(view, rule, rng)
         self._train(view, rule, p, rng)
-        with torch.no_grad():
-            sample, _ = view.head(CALIBRATION_SAMPLES)
-            w_enc, b_enc, activation = rule.freeze(p, torch.addmm(p["b_enc"], sample, p["W_enc"].T))
+        return self.finished(view, rule, p, view.head(CALIBRATION_SAMPLES)[0])
+
+    @torch.no_grad()
+    def finished(self, view: TrainView, rule: Rule, p: Parameters, sample: Float[Tensor, "sample d_in"]) -> Dictionary:
+        """Return the dictionary of trained parameters; what has to be calibrated is, on training samples."""
+        w_enc, b_enc, activation = rule.freeze(p, torch.addmm(p["b_enc"], sample, p["W_enc"].T))
+        if self.steered:
+            activation = calibrated(activation, torch.addmm(b_enc, sample, w_enc.T), self.aim(view.budget).l0)
         return Dictionary(w_enc, b_enc, p["W_dec"], p["b_dec"], activation, self.pair)
 
     def _train(self, view: TrainView, rule: Rule, p: Parameters, rng: torch.Generator) -> Bool[Tensor, " latent"]:

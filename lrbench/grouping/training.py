@@ -193,8 +193,7 @@ class _Program:
         found = []
         for member, rule, own in zip(self.members, self.rules, self.stack.members, strict=True):
             p = {name: tensor.clone() for name, tensor in own.items()}  # a slice would keep the whole group in memory
-            w_enc, b_enc, activation = rule.freeze(p, torch.addmm(p["b_enc"], samples[member.view], p["W_enc"].T))
-            found.append(Dictionary(w_enc, b_enc, p["W_dec"], p["b_dec"], activation, self.pair))
+            found.append(member.method.finished(member.view, rule, p, samples[member.view]))
         return found
 
 
