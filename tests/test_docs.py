@@ -106,6 +106,7 @@ def test_family_is_described(name: str) -> None:
     for suite, cell in (("smoke", row[3]), ("quick", row[4]), ("standard", row[5])):
         runs = named(cell) if cell != "all" else list(family.levels)
         assert runs == [level for level in family.levels if family.in_suite(level, suite)]
+    assert all(family.in_suite(level, "board") == family.in_suite(level, "quick") for level in family.levels)
 
 
 def test_no_family_stands_apart_from_the_table() -> None:
@@ -135,7 +136,8 @@ def test_where_extreme_sparsity_holds() -> None:
         for suite in SUITES
     }
     settling = {f"settling/{level}" for level in families()["settling"].levels if "hierarchy" not in level}
-    sparse = {"smoke": {"sparsity/0.005", "sparsity/0.01"}, "quick": {"sparsity/0.005"}, "standard": set()}
+    small = {"sparsity/0.005"}
+    sparse = {"smoke": small | {"sparsity/0.01"}, "quick": small, "board": small, "standard": set()}
     assert holds == {suite: levels | settling for suite, levels in sparse.items()}
     default = {suite: {info.name for info in select_tasks(suite)} for suite in SUITES}
     assert all(not holds[suite] & default[suite] for suite in SUITES)
