@@ -23,17 +23,18 @@ UNUSED = 1e-6  # sum of an atom's squared weights
 
 @dataclass(frozen=True)
 class OnlineDictionaryLearning(Method):
-    """Atoms as encoder and decoder rows."""
+    """Atoms as encoder and decoder rows; the budget is shared out evenly among the batches."""
 
     l0: float = 1.0
     alpha: float = 0.1
-    batch_size: int = 1024
+    batches: int = 150
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return the atoms after the last batch; what a batch said of them fades as 1/t."""
         n, target = view.budget.n_latents, self.l0 * view.budget.l0
         atoms, used, meant = torch.zeros(n, view.d_in), torch.zeros(n, n), torch.zeros(n, view.d_in)
-        for step, (batch, _) in enumerate(view.batches(min(self.batch_size, view.n_distinct))):
+        size = max(1, min(view.n_distinct, view.budget.n_samples // self.batches))
+        for step, (batch, _) in enumerate(view.batches(size)):
             x = batch[batch.norm(dim=1) > UNUSED].cpu()
             unused = (used.diagonal() <= UNUSED).nonzero().flatten()[: len(x)]
             atoms[unused] = normalize(x[: len(unused)], dim=1)

@@ -19,10 +19,10 @@ from lrbench.view import TrainView
 
 @dataclass(frozen=True)
 class SphericalKMeans(Method):
-    """Cluster means as encoder and decoder; every sample of the budget moves one of them once."""
+    """Cluster means as encoder and decoder; the budget is shared out evenly among the batches, and a sample moves one mean."""
 
     l0: float = 1.0
-    batch_size: int = 1024
+    batches: int = 150
     reassignment: float = 0.01  # a cluster with a smaller share than this of the largest one's samples starts anew
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
@@ -36,7 +36,7 @@ class SphericalKMeans(Method):
             random_state=random_state(seed),
         )
         waiting = torch.empty(0, view.d_in)
-        for x, _ in view.batches(min(self.batch_size, view.n_distinct)):
+        for x, _ in view.batches(max(1, min(view.n_distinct, view.budget.n_samples // self.batches))):
             waiting = torch.cat([waiting, x[x.norm(dim=1) > 1e-6].cpu()])
             if len(waiting) >= n_latents:  # fewer cannot be shared out among the clusters
                 means.partial_fit(normalize(waiting, dim=1).numpy())

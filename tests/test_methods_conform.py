@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from lrbench.catalogue.methods import method_catalogue
@@ -14,7 +16,24 @@ BASES = ("topk_sae", "jumprelu_sae", "crosscoder")
 INFOS = [info for info in method_catalogue() if info.twin not in LONG or info.name.partition("+")[0] in BASES]
 
 
+# Methods that may stop before the budget is spent, with the words in which their file says when.
+STOPS = {
+    "acs_sae": "when no step lowers the error",
+    "ica": "It stops when it has converged",
+    "pca": "It stops after one look at every distinct sample",
+}
+
+
 @pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
 def test_conforms(info: MethodInfo) -> None:
-    broken = [f"{v.check}: {v.status} {v.reason}" for v in check_method(info) if v.status != "ok"]
+    verdicts = {v.check: v for v in check_method(info)}
+    broken = [f"{v.check}: {v.status} {v.reason}" for v in verdicts.values() if v.status != "ok"]
     assert not broken, "\n".join(broken)
+    said = re.fullmatch(r"spent (\d+) of (\d+) samples", verdicts["budget"].reason)
+    assert said is not None
+    if info.kind == "reference":
+        assert int(said[1]) == 0
+    elif info.name in STOPS:
+        assert STOPS[info.name] in info.path.read_text(encoding="utf-8")
+    else:
+        assert 0.95 <= int(said[1]) / int(said[2]) <= 1.0

@@ -28,7 +28,7 @@ from lrbench.study import Block, Study
 
 def plan(suite, seeds):
     tasks = [f"superposition[{ratio}]" for ratio in (1.2, 1.45)]
-    return [Block(tasks, ["pca[samples=256|512]", "random", "truth"], range(seeds or 2))]
+    return [Block(tasks, ["pca[kept=0.25|0.5]", "random", "truth"], range(seeds or 2))]
 
 
 def measure(trained):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lrbench.running.runner import Summary
 
 CAUSES_SHOWN = 20
+FRUGAL = 0.95  # share of the budget that a method spends unless it stops by a rule of its own
 Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds. Default: the study's.")]
 Page = Annotated[
     Path | None,
@@ -199,6 +201,7 @@ def _report(summary: Summary, out: Path, seconds: float) -> str:
     counts = Counter(record.status for record in records)
     lines = [f"{len(records)} cells in {out}: {summary.done} were stored already, {summary.ran} ran in {seconds:.0f} s"]
     lines.append(as_text([[f"  {status}", str(counts[status])] for status in ("ok", "skipped", "failed")]))
+    lines += _frugal(records)
     causes: dict[tuple[str, str, str | None], list[Record]] = {}
     for record in records:
         if record.status != "ok":
@@ -210,3 +213,14 @@ def _report(summary: Summary, out: Path, seconds: float) -> str:
     if len(causes) > CAUSES_SHOWN:
         lines.append(f"and {len(causes) - CAUSES_SHOWN} more reasons, see the records")
     return "\n".join(lines)
+
+
+def _frugal(records: Sequence[Record]) -> list[str]:
+    """Name the methods that stopped before their budget was spent, with the share that they took on average."""
+    shares: dict[str, list[float]] = {}
+    for record in records:
+        if record.spent is not None:
+            shares.setdefault(record.method, []).append(record.spent.share)
+    means = {method: fmean(own) for method, own in shares.items()}
+    found = [f"{method} {share:.0%}" for method, share in means.items() if share < FRUGAL]
+    return [f"spent less than {FRUGAL:.0%} of the budget: {', '.join(found)}"] if found else []

@@ -1,4 +1,4 @@
-"""Where the default hyper-parameters come from: a grid per method, on seeds and tasks for choosing.
+"""Where the default hyper-parameters come from: a grid per method, all of one size, on seeds and tasks for choosing.
 
 The winner is the setting with the best F1 among those whose headline is within 0.01 of the best one: recover the directions, and
 among equals detect the features. A default stays as long as it is level with the winner: which of two settings with the same F1 to
@@ -48,9 +48,9 @@ GRIDS: dict[str, dict[str, tuple[float | str, ...]]] = {
     "crosscoder": {"lr": RATES, "auxk_weight": REVIVING},
     "topk_sae+anchored": {"anchor_weight": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)},
     "acs_sae": {"passes": (9, 12, 18), "encoder_iterations": (2, 3)},
-    "dictionary_learning": {"alpha": (0.05, 0.1, 0.2), "batch_size": (1024, 2048)},
+    "dictionary_learning": {"alpha": (0.05, 0.1, 0.2), "batches": (75, 150)},
     "ica": {"passes": (6, 10, 18), "contrast": ("logcosh", "cube")},
-    "kmeans": {"batch_size": (1024, 2048, 4096), "reassignment": (0.01, 0.1)},
+    "kmeans": {"batches": (38, 75, 150), "reassignment": (0.01, 0.1)},
     "ksvd": {"rounds": (9, 18, 36), "pursuit": (1.0, 1.5)},
     "nmf": {"passes": (10, 20, 40), "forget": (0.7, 0.9)},
     "pca": {"kept": (0.5, 0.75, 1.0), "whiten": (False, True)},
@@ -129,6 +129,8 @@ def write(records: Sequence[Record], suite: str, path: Path) -> str:
 Written by `lrbench study sweep --suite {suite}` from records: every setting of a grid, trained in the `{suite}` suite on validation seeds
 that no suite uses ({seeds}) and on {tasks}.
 A row is the mean over the cells that all settings of the method have.
+
+Every method has {SETTINGS} settings. None of the tasks is of a suite that makes a leaderboard.
 
 In bold, the winner: the best F1 among the settings whose headline is within {LEVEL} of the best. *default* marks the method's own
 values. They stay while they are level with the winner: their headline within {LEVEL} of the best, their F1 within {TIE} of the
