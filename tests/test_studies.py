@@ -52,15 +52,15 @@ from lrbench.study import Block, Study
 
 
 def task(step):
-    return f"superposition[{1.2 + step / 32}]"
+    return f"superposition[{1.2 + step / 8}]"
 
 
 def plan(suite, seeds):
-    return [Block([task(0), task(16)], ["pca", "random"], range(seeds or 2))]
+    return [Block([task(0), task(4)], ["pca", "random"], range(seeds or 2))]
 
 
 def next_round(suite, seeds, records):
-    known = {task(step): step for step in range(17)}
+    known = {task(step): step for step in range(5)}
     steps = sorted({known[record.task] for record in records})
     middle = (steps[0] + steps[1]) // 2
     return [Block([task(middle)], ["pca", "random"], range(seeds or 2))]
@@ -74,7 +74,7 @@ def write(records, suite, path):
 
 STUDY = Study(plan=plan, write=write, next_round=next_round)
 '''
-STEPS = 6  # 0, 16, 8, 4, 2, 1
+STEPS = 4  # 0, 4, 2, 1
 
 
 @pytest.fixture
