@@ -3,13 +3,14 @@
 # make board   the published page and its figures, from the committed records, in seconds
 # make board-records  those records, within an hour on two cores; a killed one goes on where it stopped
 # make falsify the study of the theory's predictions: docs/falsification.md, in minutes; a second call runs nothing again
+# make ladder  the study of where each method breaks: docs/ladder.md, in tens of minutes; a second call runs nothing again
 # make test    the test suite, with the type checker and the linter
 # make floor   the lowest versions that pyproject.toml declares, in an environment of their own: gigabytes, then a minute
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench traps board board-records falsify test floor clean
+.PHONY: bench traps board board-records falsify ladder test floor clean
 
 bench: $(VENV)/.bench-installed
 	@$(BIN)/python -c "import lrbench" || { echo "lrbench is not installed in $(VENV): rm -r $(VENV) and try again"; exit 1; }
@@ -33,6 +34,9 @@ board-records: $(VENV)/.bench-installed
 
 falsify: $(VENV)/.bench-installed
 	@$(BIN)/lrbench study falsify --suite quick --out results --page docs/falsification.md
+
+ladder: $(VENV)/.bench-installed
+	@$(BIN)/lrbench study ladder --suite quick --out results --page docs/ladder.md
 
 test: $(VENV)/.test-installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

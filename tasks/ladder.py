@@ -43,7 +43,7 @@ def ladder(rung: tuple[str, float], scale: Scale) -> TaskSpec:
     return scale.task(**law)
 
 
-@family(levels={"default": (0.768, 0.026)}, smoke=(), quick=(), standard=())
+@family(levels={"middle": (0.768, 0.065)}, smoke=(), quick=(), standard=())
 def phase(place: tuple[float, float], scale: Scale) -> TaskSpec:
     """As many features as by default in d = δ n dimensions, of which ρ d are active in a sample."""
     undersampling, density = place

@@ -138,6 +138,7 @@ def test_seeds_beyond_an_end_make_a_bound_and_say_so() -> None:
     assert level_text(samples, Pooled(-math.log(3.0), math.nan, 0, 3, 3)) == "< 3"
     assert level_text(samples, Pooled(-math.log(100.0), math.nan, 1, 0, 3)) == "≥ 100"
     assert level_text(noise, Pooled(0.0, math.log(2.0), 0, 0, 3)) == "1 (0.5–2)"
+    assert level_text(noise, Pooled(0.0, 99.0, 0, 0, 3)) == "1 (0.2–8)", "cut at the ends of the axis"
     assert level_text(noise, Pooled(0.0, math.nan, 1, 1, 3)) == "~ 1"
     assert pooled([]) is None
 

@@ -45,7 +45,7 @@ FAMILIES = {  # as the project's issues name them
         "width",
         "bend",
     },
-    "phase": {"default"},
+    "phase": {"middle"},
 }
 OF_STUDIES = {"settling", "ladder", "phase"}  # no suite runs them
 
@@ -105,7 +105,7 @@ def test_a_task_builds_and_its_view_has_its_shapes(name: str, load_task: Callabl
     task = load_task(name, "smoke")
     world, spec = task.spec.world, task.spec
     assert world.mean_l0 > 0
-    assert max(task.world.interference) <= world.interference
+    assert world.bend or max(task.world.interference) <= world.interference  # a bend moves directions
     assert len(task.world.directions) == len(world.dims) >= 2
     shown = task.evaluation()
     assert len(shown.indices) / len(shown) == pytest.approx(world.mean_l0, rel=0.15)
@@ -162,7 +162,9 @@ def test_equal_hashes_mean_equal_questions(load_task: Callable[..., Task]) -> No
     for task in tasks:
         twin = by_hash.setdefault(task.hash, task)
         assert twin.spec == task.spec, f"{twin.name} and {task.name} in {task.suite} share the hash {task.hash}"
-    assert len(by_hash) > 0.9 * len(tasks)
+    assert len({task.hash for task in tasks if task.family not in OF_STUDIES}) > 0.9 * sum(
+        task.family not in OF_STUDIES for task in tasks
+    )
     names = {(task.hash, task.world_hash, task.suite) for task in tasks}
     assert len(names) == len(by_hash)
     assert lrbench.load_task(NAMES[0], "quick", 0).hash == lrbench.load_task(NAMES[0], "quick", 5).hash

@@ -72,6 +72,10 @@ class Axis:
         """The hardness of every rung."""
         return tuple(self.hardness(level) for level in self.levels)
 
+    def within(self, hardness: float) -> float:
+        """Return a hardness, or the end of the axis that it lies beyond."""
+        return min(max(hardness, self.hardnesses[0]), self.hardnesses[-1])
+
     def _short(self, level: float) -> float:
         if self.whole:
             return float(round(level))
@@ -87,7 +91,7 @@ AXES = (
     Axis("density", "mean L0", 1.25, 25.0),
     Axis("interference", "interference M", 0.05, 0.5),
     Axis("noise", "noise", 0.2, 8.0),
-    Axis("correlation", "correlation", 0.5, 0.999, remainder=True),
+    Axis("correlation", "correlation", 0.5, 0.99, remainder=True),
     Axis("skew", "frequency skew", 0.5, 3.0),
     Axis("depth", "hierarchy depth", 1.0, 16.0, whole=True),
     Axis("samples", "samples per feature", 200.0, 2.1),

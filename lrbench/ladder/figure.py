@@ -91,7 +91,7 @@ def _panel(panel: Axes, axis: Axis, ladder: Ladder, colours: Mapping[str, str]) 
         found = ladder.breaks[axis.name].get(method)
         if found is not None and not found.bound:
             ends = [found.hardness, found.hardness - found.half, found.hardness + found.half]
-            at, *sides = (place(axis.level(end)) for end in ends)
+            at, *sides = (place(axis.level(end if math.isnan(end) else axis.within(end))) for end in ends)
             if not math.isnan(found.half):
                 panel.plot(sides, [HALF, HALF], color=colours[method], linewidth=2.5, alpha=0.35, solid_capstyle="butt")
             panel.plot(at, HALF, "o", color=colours[method], markersize=3.5, zorder=3)

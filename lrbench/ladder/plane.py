@@ -16,7 +16,7 @@ Plane = Mapping[tuple[float, float], float]  # (δ, ρ) → score, mean over see
 
 
 def planes_of(records: Sequence[Record]) -> dict[str, Plane]:
-    """Return method → its plane, in the order of `PHASE_METHODS`; a skipped cell counts as 0."""
+    """Return method → its plane, those of `PHASE_METHODS` first; a skipped cell counts as 0."""
     places = {phase_task(*place): place for place in phase_places()}
     found: dict[str, dict[tuple[float, float], list[float]]] = {}
     for record in records:
@@ -24,7 +24,7 @@ def planes_of(records: Sequence[Record]) -> dict[str, Plane]:
         if record.task in places and score is not None:
             scores = found.setdefault(record.method, defaultdict(list))[places[record.task]]
             scores.append(0.0 if score == LACKING else score)
-    order = [method for method in PHASE_METHODS if method in found]
+    order = [*(name for name in PHASE_METHODS if name in found), *sorted(found.keys() - {*PHASE_METHODS})]
     return {
         method: {place: math.fsum(scores) / len(scores) for place, scores in found[method].items()} for method in order
     }

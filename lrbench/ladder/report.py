@@ -61,7 +61,7 @@ def page(
 
 def _header(records: Sequence[Record], suite: str) -> str:
     count = len({record.seed for record in records})
-    seeds = f"Means over {count} seeds are geometric, with Student's t interval\nat {LEVEL:.0%}."
+    seeds = f"Means over {count} seeds are geometric, with Student's t interval\nat {LEVEL:.0%}, cut at the ends of the axis."
     seeds = seeds if count > 1 else "There is one seed, so there are no intervals."
     return f"""# Where each method breaks
 

@@ -14,7 +14,7 @@ from lrbench.ladder.summary import standings_of
 
 
 def level_text(axis: Axis, found: Pooled) -> str:
-    """Return the level with its interval, or a bound: > and < where all seeds are beyond an end of the axis, ≥ and ≤ where some are.
+    """Return the level with its interval, cut at the ends of the axis, or a bound: > and < where all seeds are beyond an end of the axis, ≥ and ≤ where some are.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def level_text(axis: Axis, found: Pooled) -> str:
         return f"{'>≥'[not every] if above else '<≤'[not every]} {level}"
     if math.isnan(found.half):
         return level
-    ends = sorted(axis.level(found.hardness + sign * found.half) for sign in (-1, 1))
+    ends = sorted(axis.level(axis.within(found.hardness + sign * found.half)) for sign in (-1, 1))
     return f"{level} ({ends[0]:.3g}–{ends[1]:.3g})"
 
 
@@ -68,7 +68,7 @@ def _first_and_last(ladder: Ladder) -> str:
     bound = "at least " * (first[1].bound or last[1].bound)
     return (
         f"Methods differ most in {axis.title}: `{first[0]}` breaks first ({level_text(axis, first[1])}), `{last[0]}` last "
-        f"({level_text(axis, last[1])}), {bound}a factor of {math.exp(span):.1f}."
+        f"({level_text(axis, last[1])}), {bound}a factor of {math.exp(span):.3g}."
     )
 
 
@@ -99,7 +99,7 @@ def _reference(ladder: Ladder) -> str:
     ratio, _, axis, own, best, place = max(ratios, key=lambda item: item[:2])
     return (
         f"Training is furthest from what the true directions allow in {axis.title}: `{REFERENCE}` breaks at {level_text(axis, own)}, the "
-        f"best method, `{best}`, at {level_text(axis, place)}, {'at least ' * (own.beyond > 0)}a factor of {math.exp(ratio):.1f}."
+        f"best method, `{best}`, at {level_text(axis, place)}, {'at least ' * (own.beyond > 0)}a factor of {math.exp(ratio):.3g}."
     )
 
 
