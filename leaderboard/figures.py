@@ -178,7 +178,9 @@ def trap_figure(board: Board) -> Figure:
 def _heat(methods: list[str], columns: list[str], values: list[list[float]], what: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.6 + 0.85 * len(columns), 1.0 + 0.2 * len(methods)), layout="constrained")
+    left, below = (max(len(_label(name)) for name in names) for names in (methods, columns))
+    size = (1.2 + 0.06 * left + 0.75 * len(columns), 0.7 + 0.04 * below + 0.2 * len(methods))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
     axes.set_xticks(range(len(columns)), list(map(_label, columns)), rotation=30, ha="right")
