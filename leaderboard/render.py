@@ -107,10 +107,10 @@ def _separation(board: Board) -> list[str]:
     lines = []
     for pair in sorted(board.standings["pair"].unique()):
         (apart, pairs), (few, among) = told_apart(board, pair), told_apart(board, pair, FIRST)
-        if pairs:
+        if pairs > 1:  # one pair is no board
             first = f"; of the first {FIRST}, {few} of {among}" if among < pairs else ""
             lines.append(f"{text(pair).capitalize()}s told apart: {apart} of {_plural(pairs, 'pair')}{first}.")
-        shares = family_shares(board, pair)
+        shares = family_shares(board, pair) if pairs > 1 else {}
         if shares:
             each = ", ".join(
                 f"{text(family)} {share:.0%}" for family, share in sorted(shares.items(), key=lambda item: -item[1])
@@ -193,7 +193,7 @@ def _families(board: Board) -> str:
             row = [code(method) if ranked_row else f"*{code(method)}*"]
             for task, value in zip(scores.columns, values, strict=True):
                 shown = lost.get((method, task), NONE) if math.isnan(value) else number(value)
-                stands_out = ranked_row and wins(shown, best[task], texts[task].count(best[task]))
+                stands_out = ranked_row and wins(shown, best[task], texts[task])
                 row.append(f"**{shown}**" if stands_out else shown)
             rows.append(row)
         heads = [text(str(task).removeprefix(f"{family}/")) for task in scores.columns]
