@@ -42,6 +42,8 @@ class Board:
         methods without a score; ``rank_low, rank_high`` are the range among those of one pairing, NaN where no test is possible.
         ``best, best_at``: the best score of the method's L0 curve, and the multiple it was told (NaN: the row itself). ``missed_low, missed_high``: how far the L0 is
         from the target, as a share of it, on the tasks where that is least and most.
+    ahead
+        The pairs (front, behind) of methods of one pairing that the test tells apart.
     families
         Family → headline score, methods × tasks; NaN where a cell of the task is missing.
     absorption
@@ -69,6 +71,7 @@ class Board:
     tasks: tuple[str, ...]
     seeds: tuple[int, ...]
     standings: pd.DataFrame
+    ahead: frozenset[tuple[str, str]]
     families: dict[str, pd.DataFrame]
     absorption: dict[str, pd.DataFrame]
     anchored: pd.DataFrame
@@ -101,7 +104,7 @@ def _board(suite: str, records: list[Record]) -> Board:
     homes = curve_points(set(everything["method"]))
     l0_curves = curves(everything, homes)
     cells = everything[~everything["method"].isin(homes)]
-    rows, counted = standings(cells, l0_curves, ranking=suite not in NO_RANKING)
+    rows, counted, ahead = standings(cells, l0_curves, ranking=suite not in NO_RANKING)
     order = list(rows["method"])
     sources = {(record.provenance.commit, record.provenance.dirty) for record in kept}
     commit, dirty = sources.pop() if len(sources) == 1 else (None, None)
@@ -110,6 +113,7 @@ def _board(suite: str, records: list[Record]) -> Board:
         tasks=tasks,
         seeds=tuple(int(seed) for seed in sorted(cells["seed"].unique())),
         standings=rows,
+        ahead=frozenset(ahead),
         families=_families(cells, order, tasks),
         absorption=_absorption(cells, order),
         anchored=anchored_minus_plain(cells, order),

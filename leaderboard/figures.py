@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LONGEST_LABEL = 60
 STRETCH = 0.02
-SCORE_TICKS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
+SCORE_TICKS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
 COSINE_TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 SHARE_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 1.0)
 L0_TICKS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -157,9 +157,10 @@ def _l0_scales(axes: Axes, points: Any) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(low, high)
     axes.set_yscale("function", functions=(_stretched, _unstretched))
-    least = float(points["headline"].min())
-    axes.set(ylim=(least - max(0.05, 0.3 * (1.0 - least)), 1.003))
-    axes.set_yticks([tick for tick in SCORE_TICKS if tick >= axes.get_ylim()[0]])
+    least, most = float(points["headline"].min()), float(points["headline"].max())
+    room = 0.02 + 0.15 * (most - least)
+    axes.set(ylim=(least - room, min(most + room, 1.003)))
+    axes.set_yticks([tick for tick in SCORE_TICKS if least - room <= tick <= most + room])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _tidy(axes)
 
@@ -178,7 +179,9 @@ def trap_figure(board: Board) -> Figure:
 def _heat(methods: list[str], columns: list[str], values: list[list[float]], what: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.6 + 0.85 * len(columns), 1.0 + 0.2 * len(methods)), layout="constrained")
+    left, below = (max(len(_label(name)) for name in names) for names in (methods, columns))
+    size = (1.2 + 0.06 * left + 0.75 * len(columns), 0.7 + 0.04 * below + 0.2 * len(methods))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
     axes.set_xticks(range(len(columns)), list(map(_label, columns)), rotation=30, ha="right")

@@ -11,6 +11,7 @@ from lrbench.pages.markdown import NONE, code, number, table, text, unbroken, va
 
 from .compile import ABSORPTION_METRICS, Board
 from .l0 import MATCHED
+from .separation import FIRST, family_shares, told_apart
 from .standing_tables import TOLERANCE, head, standing_tables, verdict, wins
 from .stratified import ALPHA
 from .traps import escapes, is_control, level_of, trap_columns
@@ -53,7 +54,7 @@ def render(
         drawn = figures[board.suite]
         parts += [
             standing_tables(board),
-            _where(drawn["where"]),
+            _where(board, drawn["where"]),
             _over_l0(board, drawn.get("l0")),
             _recovery(drawn["recovery"]),
         ]
@@ -92,12 +93,30 @@ def _size(board: Board) -> str:
     return "\n\n".join(lines)
 
 
-def _where(file: str) -> str:
+def _where(board: Board, file: str) -> str:
     return (
         "### Where methods break\n\n"
         f"![Score of each method on each task]({file})\n\n"
-        "*Score of each method on each task, dark where it fails; lines part families, and autoencoders from the other pairings.*\n"
+        "*Score of each method on each task, dark where it fails; lines part families, and autoencoders from the other pairings.*\n\n"
+        + "".join(f"* {line}\n" for line in _separation(board))
     )
+
+
+def _separation(board: Board) -> list[str]:
+    """Say how many pairs of methods the board tells apart, and what each family adds."""
+    lines = []
+    for pair in sorted(board.standings["pair"].unique()):
+        (apart, pairs), (few, among) = told_apart(board, pair), told_apart(board, pair, FIRST)
+        if pairs > 1:  # one pair is no board
+            first = f"; of the first {FIRST}, {few} of {among}" if among < pairs else ""
+            lines.append(f"{text(pair).capitalize()}s told apart: {apart} of {_plural(pairs, 'pair')}{first}.")
+        shares = family_shares(board, pair) if pairs > 1 else {}
+        if shares:
+            each = ", ".join(
+                f"{text(family)} {share:.0%}" for family, share in sorted(shares.items(), key=lambda item: -item[1])
+            )
+            lines.append(f"What a family adds to the variance of the score between ranked {text(pair)}s: {each}.")
+    return lines
 
 
 def _recovery(file: str) -> str:
@@ -174,7 +193,7 @@ def _families(board: Board) -> str:
             row = [code(method) if ranked_row else f"*{code(method)}*"]
             for task, value in zip(scores.columns, values, strict=True):
                 shown = lost.get((method, task), NONE) if math.isnan(value) else number(value)
-                stands_out = ranked_row and wins(shown, best[task], texts[task].count(best[task]))
+                stands_out = ranked_row and wins(shown, best[task], texts[task])
                 row.append(f"**{shown}**" if stands_out else shown)
             rows.append(row)
         heads = [text(str(task).removeprefix(f"{family}/")) for task in scores.columns]

@@ -11,14 +11,16 @@ from lrbench.pages.interval import interval
 
 from .l0 import missed_range
 from .means import seed_means
-from .ranks import rank_ranges
+from .ranks import FEWEST_SEEDS, methods_ahead, rank_range
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def standings(cells: pd.DataFrame, curves: pd.DataFrame, ranking: bool) -> tuple[pd.DataFrame, set[tuple[str, str]]]:
-    """Return the rows, best first, and the (method, task) pairs that their scores rest on.
+def standings(
+    cells: pd.DataFrame, curves: pd.DataFrame, ranking: bool
+) -> tuple[pd.DataFrame, set[tuple[str, str]], set[tuple[str, str]]]:
+    """Return the rows, best first; the (method, task) pairs that their scores rest on; and the (front, behind) that are told apart.
 
     Parameters
     ----------
@@ -33,20 +35,31 @@ def standings(cells: pd.DataFrame, curves: pd.DataFrame, ranking: bool) -> tuple
 
     rows = [_row(str(method), own) for method, own in cells.groupby("method")]
     counted = {(row["method"], task) for row in rows for task in row.pop("names")}
-    ranges: dict[str, tuple[int, int]] = {}
-    for pair in sorted({row["pair"] for row in rows}) if ranking else []:
+    known = cells[[cell in counted for cell in zip(cells["method"], cells["task"], strict=True)]]
+    ahead: set[tuple[str, str]] = set()
+    for pair in {row["pair"] for row in rows}:
         peers = {row["method"]: row["tasks"] for row in rows if row["pair"] == pair and row["ranked"]}
-        known = [cell in counted for cell in zip(cells["method"], cells["task"], strict=True)]
-        ranges |= rank_ranges(cells[known], peers)
+        peers = {
+            name: tasks
+            for name, tasks in peers.items()
+            if known[known["method"] == name]["seed"].nunique() >= FEWEST_SEEDS
+        }
+        own = methods_ahead(known, peers) if ranking else set()
+        ahead |= own
+        for row in rows:
+            if row["pair"] == pair:
+                placed = ranking and row["method"] in peers
+                row["rank_low"], row["rank_high"] = (
+                    rank_range(row["method"], len(peers), own) if placed else (math.nan, math.nan)
+                )
     for row in rows:
-        row["rank_low"], row["rank_high"] = ranges.get(row["method"], (math.nan, math.nan))
         row["best"], row["best_at"] = _best_of_curve(row, curves)
 
     def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
         return -row["tasks"], -row["headline"] if row["tasks"] else 0.0, row["kind"] != "reference", row["method"]
 
     rows.sort(key=place)
-    return pd.DataFrame(rows), counted
+    return pd.DataFrame(rows), counted, ahead
 
 
 def _row(method: str, own: pd.DataFrame) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrbench.metric_table import METRICS
@@ -54,9 +54,10 @@ def verdict(difference: float, p: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
-def wins(shown: str, best: str, sharers: int) -> bool:
-    """Whether a number is the best of its column and stands out: a zero that several share is no feat."""
-    return shown == best != NONE and not (sharers > 1 and not shown.strip("-0."))
+def wins(shown: str, best: str, column: Sequence[str]) -> bool:
+    """Whether a number is the best of the ranked methods' column and stands out: neither all have it, nor is it a zero of several."""
+    sharers = column.count(best)
+    return shown == best != NONE and sharers < len(column) and (sharers == 1 or bool(shown.strip("-0.")))
 
 
 def _table(board: Board, rows: pd.DataFrame) -> tuple[str, dict[str, str]]:
@@ -69,10 +70,8 @@ def _table(board: Board, rows: pd.DataFrame) -> tuple[str, dict[str, str]]:
     columns["method"] = [_name(row, len(board.tasks)) for row in entries]
 
     def bold(name: str, texts: list[str], shown: list[str]) -> list[str]:
-        if in_front.sum() < 2:  # nobody to be better than
-            return shown
-        sharers = sum(cell == best[name] for cell, front in zip(texts, in_front, strict=True) if front)
-        marks = [front and wins(cell, best[name], sharers) for cell, front in zip(texts, in_front, strict=True)]
+        column = [cell for cell, front in zip(texts, in_front, strict=True) if front]
+        marks = [front and wins(cell, best[name], column) for cell, front in zip(texts, in_front, strict=True)]
         return [f"**{cell}**" if mark else cell for cell, mark in zip(shown, marks, strict=True)]
 
     scores = [number(row["headline"]) for row in entries]

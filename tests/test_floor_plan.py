@@ -66,7 +66,7 @@ ROOMS = {
     "pages": ("interval", "markdown", "terminal"),
     "studies": ("engine_quality", "falsify", "ladder", "noise", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
-    "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "compile", "traps", "noise", "paired", "collapse",
+    "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "compile", "separation", "traps", "noise", "paired", "collapse",
                     "compare_cells", "judge", "compare", "compare_source", "standing_tables", "render", "compare_report", "palette", "figures",
                     "__init__"),
 }  # fmt: skip

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 from lrbench.leaderboard.compile import compile_boards
-from lrbench.leaderboard.ranks import rank_ranges
+from lrbench.leaderboard.ranks import methods_ahead
 from lrbench.leaderboard.render import render
+from lrbench.leaderboard.separation import family_shares, told_apart
 from lrbench.leaderboard.stratified import difference, holm
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
@@ -137,9 +138,26 @@ def test_holm_keeps_the_share_of_tables_with_a_false_claim_below_the_level(monke
     for _ in range(tables):
         spread = {(m, task): math.exp(0.5 * rng.normal()) for m in methods for task in TASKS}
         frame["headline"] = [rng.normal(0.0, spread[m, task]) for m, task, _ in places]
-        ranges = rank_ranges(frame, dict.fromkeys(methods, len(TASKS)))
-        wrong += any(found != (1, len(methods)) for found in ranges.values())
+        wrong += bool(methods_ahead(frame, dict.fromkeys(methods, len(TASKS))))
     assert wrong <= stats.binom.ppf(0.999, tables, 0.05)
+
+
+def test_how_many_pairs_are_told_apart_and_what_each_family_adds() -> None:
+    scores = {
+        "a": {"m": 0.9, "n": 0.5, "o": 0.5},
+        "b": {"m": 0.6, "n": 0.5, "o": 0.5},
+        "c": {"m": 0.5, "n": 0.5, "o": 0.5},
+    }
+    records = [record(m, f"{f}/1", s, own) for f, scored in scores.items() for m, own in scored.items() for s in (0, 1)]
+    (board,) = compile_boards(records)
+    assert told_apart(board, "autoencoder") == (2, 3)
+    assert told_apart(board, "autoencoder", 2) == (1, 1)
+    assert family_shares(board, "autoencoder") == pytest.approx({"a": 0.8, "b": 0.2, "c": 0.0})
+    page = render([board], [], {"quick": {"where": "w", "recovery": "r"}})
+    assert "* Autoencoders told apart: 2 of 3 pairs." in page
+    assert "between ranked autoencoders: a 80%, b 20%, c 0%." in page
+    (even,) = compile_boards([record(m, "a/1", s, 0.5) for m in "mn" for s in (0, 1)])
+    assert family_shares(even, "autoencoder") == {}
 
 
 def test_anchored_minus_plain_is_tested_by_family() -> None:
