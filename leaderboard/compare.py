@@ -12,7 +12,7 @@ from lrbench.metric_table import METRICS
 from lrbench.record import Record
 
 from .collapse import Collapse, collapses
-from .compare_cells import DEFAULT_METRICS, LOST, Cells, Note, nothing_shared, pair_cells, words
+from .compare_cells import DEFAULT_METRICS, LOST, Cells, Note, nothing_shared, pair_cells
 from .judge import MAIN, Change, Key, Outcome, judge
 
 NAMED = 3  # cells, or changes, named in one line
@@ -104,9 +104,10 @@ def compare(
     """
     names = _checked(metrics)
     cells = pair_cells(base, head, names)
-    changes = judge(cells.pairs, names, metrics or MAIN)
+    main = tuple(dict.fromkeys(metrics)) or MAIN
+    changes = judge(cells.pairs, names, main)
     collapsed = collapses([(a, b) for a, b in cells.pairs if a.kind != "reference"], names)
-    verdict, why = _verdict(cells, names, changes, collapsed, require_all=require_all)
+    verdict, why = _verdict(cells, names, main, changes, collapsed, require_all=require_all)
     return Comparison(
         verdict=verdict,
         why=why,
@@ -133,6 +134,7 @@ def _checked(metrics: Sequence[str]) -> tuple[str, ...]:
 def _verdict(
     cells: Cells,
     metrics: Sequence[str],
+    main: Sequence[str],
     changes: Sequence[Change],
     collapsed: Sequence[Collapse],
     *,
@@ -143,10 +145,10 @@ def _verdict(
     if parts := _regressions(cells, changes, collapsed, require_all=require_all):
         return "regression", "; ".join([*parts, compared])
     measures = (record for record in cells.head.values() if record.status == "ok")
-    if not any(record.scores.get(name) is not None for record in measures for name in metrics):
+    if not any(record.scores.get(name) is not None for record in measures for name in main):
         statuses = Counter(record.status for record in cells.head.values())
         holds = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "no record"
-        return "nothing measured", f"head holds no value of {words(metrics)} ({holds})"
+        return "nothing measured", f"head holds no value of {', '.join(main)} ({holds})"
     if not cells.base:
         return "not comparable", "base holds no record"
     if not cells.pairs:

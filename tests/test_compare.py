@@ -1,4 +1,4 @@
-"""Comparing two sets of records: the test against scipy's, what must not be swallowed, and the reports."""
+"""Comparing two sets of records: what is compared and what is not, what must not be swallowed, and the reports."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import norm
 
-from lrbench.leaderboard.compare import DEFAULT_METRICS, Change, Comparison, compare
+from lrbench.leaderboard.compare import DEFAULT_METRICS, Comparison, compare
 from lrbench.leaderboard.compare_report import as_json, as_markdown, as_text
 from lrbench.leaderboard.compare_source import Side
-from lrbench.leaderboard.paired import PRIOR, paired
+from lrbench.leaderboard.judge import ALPHA, Change
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
 
@@ -45,13 +45,14 @@ def shifted(records: list[Record], metric: str, by: float, method: str = "m", ji
     """The same run, one method's metric moved by a bit more or less than `by`."""
     moved = []
     for old in records:
-        new = old.scores[metric] + by + jitter * JITTER[old.task, old.seed] if old.method == method else None
+        more = by + (jitter * JITTER[old.task, old.seed] if jitter else 0.0)
+        new = old.scores[metric] + more if old.method == method else None
         moved.append(old if new is None else old.model_copy(update={"scores": {**old.scores, metric: new}}))
     return moved
 
 
-def change(comparison: Comparison, method: str, metric: str) -> Change:
-    (found,) = [c for c in comparison.changes if (c.method, c.metric) == (method, metric)]
+def change(comparison: Comparison, method: str, metric: str, family: str | None = None) -> Change:
+    (found,) = [c for c in comparison.changes if (c.method, c.metric, c.family) == (method, metric, family)]
     return found
 
 
@@ -62,52 +63,6 @@ def notes(comparison: Comparison) -> dict[str, list[tuple[str, str, int]]]:
     return found
 
 
-# the noise
-
-
-def test_the_mean_is_over_tasks_of_the_mean_over_seeds() -> None:
-    found = paired({"a": [-0.3, -0.1], "b": [0.1]}, {"a": 1.0, "b": 1.0})
-    assert (found.effect, found.by_task, found.pairs) == (
-        pytest.approx(-0.05),
-        {"a": pytest.approx(-0.2), "b": pytest.approx(0.1)},
-        3,
-    )
-
-
-def test_the_limit_without_more_noise_than_assumed_is_the_normal_laws() -> None:
-    found = paired({"a": [-0.02, -0.01], "b": [0.0, 0.01]}, {"a": 0.03, "b": 0.04})
-    error = (0.03**2 / 2 + 0.04**2 / 2) ** 0.5 / 2
-    assert found.limit(0.01) == pytest.approx(norm.isf(0.01) * error)
-    assert found.limit(0.01, "b") == pytest.approx(norm.isf(0.01) * 0.04 / 2**0.5)
-
-
-def test_seeds_that_disagree_by_more_than_assumed_widen_the_limit() -> None:
-    found = paired({"a": [0.1, -0.1, 0.2, -0.2]}, {"a": 0.03})
-    freedom = 3 + PRIOR
-    noise = ((0.1 + PRIOR * 0.03**2) / freedom) ** 0.5
-    assert found.limit(0.01) == pytest.approx(t.isf(0.01, freedom) * noise / 2)
-
-
-def test_tasks_that_differ_are_no_noise() -> None:
-    found = paired({"a": [-0.30, -0.31], "b": [0.0, 0.001], "c": [0.0, 0.0]}, dict.fromkeys("abc", 0.03))
-    assert set(found.noise.values()) == {0.03}
-    one_seed = paired({name: [-0.9 * (name in "ab")] for name in "abcdefgh"}, dict.fromkeys("abcdefgh", 0.03))
-    assert set(one_seed.noise.values()) == {0.03}
-
-
-def test_with_one_seed_gains_tell_the_noise() -> None:
-    swings = [0.2, -0.2, 0.1, -0.1, 0.25, -0.3, 0.15, -0.05]
-    found = paired({str(i): [value] for i, value in enumerate(swings)}, {str(i): 0.03 for i in range(8)})
-    assert 0.1 < found.noise["0"] < 0.4
-
-
-def test_the_seeds_that_are_needed_find_the_loss_in_95_of_100() -> None:
-    found = paired({"a": [0.0], "b": [0.0]}, dict.fromkeys("ab", 0.03))
-    seeds = found.seeds_for(0.06, 0.001)
-    chance = [norm.sf(norm.isf(0.001) - 0.06 / (0.03 / (2 * n) ** 0.5)) for n in (seeds - 1, seeds)]
-    assert chance[0] < 0.95 <= chance[1]
-
-
 # what is compared
 
 
@@ -116,27 +71,31 @@ def test_equal_runs() -> None:
     assert (comparison.verdict, comparison.exit_code) == ("no regression", 0)
     assert comparison.metrics == DEFAULT_METRICS
     assert (comparison.base_cells, comparison.head_cells, comparison.compared_cells) == (12, 12, 12)
-    assert {(c.method, c.metric, c.outcome, c.tasks, c.pairs) for c in comparison.changes} == {
-        (method, metric, "unchanged", 3, 6) for method in ("m", "n") for metric in DEFAULT_METRICS
+    sizes = {None: (3, 6), "a": (1, 2), "b": (1, 2), "c": (1, 2)}
+    assert {(c.method, c.metric, c.family, c.outcome, c.tasks, c.pairs) for c in comparison.changes} == {
+        (method, metric, family, "unchanged", *size)
+        for method in ("m", "n")
+        for metric in ("headline", "f1", "fvu")
+        for family, size in sizes.items()
     }
     assert comparison.notes == ()
 
 
 @pytest.mark.parametrize("metric", [name for name, metric in METRICS.items() if metric.direction != "none"])
 def test_direction_and_tolerance_are_the_metrics(metric: str) -> None:
-    base = [r.model_copy(update={"scores": {metric: 0.5}}) for r in run()]
+    base = [r.model_copy(update={"scores": {metric: 0.5}}) for r in run(seeds=range(6))]
     tolerance = METRICS[metric].tolerance
     sign = -1 if METRICS[metric].direction == "higher" else 1
     for by, outcome, code in ((3, "worse", 1), (0.5, "unchanged", 0), (-0.5, "unchanged", 0), (-3, "better", 0)):
-        comparison = compare(base, shifted(base, metric, sign * by * tolerance), [metric])
+        comparison = compare(base, shifted(base, metric, sign * by * tolerance, jitter=0), [metric])
         assert change(comparison, "m", metric).outcome == outcome
         assert change(comparison, "n", metric).outcome == "unchanged"
         assert comparison.exit_code == code
-        assert [c.method for c in comparison.having("worse")] == (["m"] if code else [])
+        assert {c.method for c in comparison.having("worse")} == ({"m"} if code else set())
 
 
 def test_an_effect_of_just_the_tolerance_is_none() -> None:
-    base = run()
+    base = run(seeds=range(8))
     assert compare(base, shifted(base, "headline", -0.02, jitter=0)).exit_code == 0
     assert compare(base, shifted(base, "headline", -0.0201, jitter=0)).exit_code == 1
 
@@ -163,7 +122,7 @@ def test_seeds_that_disagree_are_no_regression() -> None:
 
 
 def test_where_the_seeds_would_find_a_drop_a_smaller_one_is_green() -> None:
-    base = run(["m"], TASKS, range(6))
+    base = run(["m"], TASKS, range(8))
     swing = (-0.095, 0.045)
     moved = [r.model_copy(update={"scores": {"headline": 0.8 + swing[r.seed % 2]}}) for r in base]
     comparison = compare(base, moved, ["headline"])
@@ -178,8 +137,8 @@ def test_more_scores_that_moved_ask_for_more_evidence() -> None:
     one, two = (shifted(base, "headline", -0.01, jitter=0), shifted(base, "headline", -0.01, "n", jitter=0))
     both = [a if a.method == "m" else b for a, b in zip(one, two, strict=True)]
     error = 2**0.5 * 0.02
-    assert change(compare(base, one), "m", "headline").limit == pytest.approx(norm.isf(0.05) * error)
-    assert change(compare(base, both), "m", "headline").limit == pytest.approx(norm.isf(0.025) * error)
+    assert change(compare(base, one), "m", "headline").limit == pytest.approx(norm.isf(ALPHA) * error)
+    assert change(compare(base, both), "m", "headline").limit == pytest.approx(norm.isf(ALPHA / 2) * error)
 
 
 def test_one_task_that_stands_out_is_shown_though_the_mean_is_within_the_tolerance() -> None:
@@ -204,7 +163,7 @@ def test_a_reference_that_moved_is_shown_and_makes_nothing_red(by: float) -> Non
     base = [*run(["m"]), *(r.model_copy(update={"kind": "reference"}) for r in run(["truth"]))]
     comparison = compare(base, shifted(base, "headline", by, method="truth"))
     assert comparison.exit_code == 0
-    assert [c.method for c in comparison.having("moved")] == ["truth"]
+    assert {(c.method, c.family) for c in comparison.having("moved")} == {("truth", x) for x in (None, "a", "b", "c")}
     assert "A reference moved" in as_text(comparison, Side("b", ()), Side("h", ()))
 
 
@@ -297,10 +256,12 @@ def test_a_score_that_is_gone_is_a_regression() -> None:
 def test_a_task_and_a_seed_are_never_mixed_up_with_another() -> None:
     base = [record(task="a/x", task_hash="same"), record(task="b/y", task_hash="same", scores={"headline": 0.1})]
     comparison = compare(base, base[::-1])
-    assert [c.effect for c in comparison.changes] == [0.0, 0.0]
+    assert {c.effect for c in comparison.changes} == {0.0}
     other = [r.model_copy(update={"suite": "smoke", "scores": {"headline": 0.1}}) for r in run()]
     comparison = compare([*run(), *other], [*run(), *other])
-    assert sorted((c.suite, round(c.head, 6)) for c in comparison.changes if c.metric == "headline") == [
+    assert sorted(
+        (c.suite, round(c.head, 6)) for c in comparison.changes if c.score[2:] == ("headline",) and c.family is None
+    ) == [
         *[("quick", 0.8)] * 2,
         *[("smoke", 0.1)] * 2,
     ]
@@ -314,11 +275,26 @@ def test_a_task_and_a_seed_are_never_mixed_up_with_another() -> None:
         (run(seeds=[0]), run(seeds=[1]), 3, "no seed is shared: base holds 0; head holds 1"),
         ([record(suite="smoke")], [record()], 3, "no suite is shared: base holds smoke; head holds quick"),
         ([record(task_hash="old")], [record()], 3, "every task that both sides hold asks something else now"),
-        ([record(status="failed")], [record()], 3, "no cell has a value of headline, f1 on both sides"),
+        (
+            [record(status="failed")],
+            [record()],
+            3,
+            "no cell has a value of any score with a better direction on both sides",
+        ),
         (run(), [], 4, "head holds no value of headline, f1 (no record)"),
         ([], [], 4, "head holds no value of headline, f1 (no record)"),
-        (run(["x"]), [record(status="failed")], 4, "head holds no value of headline, f1 (1 failed)"),
-        ([record(status="failed")], [record(status="failed")], 4, "head holds no value of headline, f1 (1 failed)"),
+        (
+            run(["x"]),
+            [record(status="failed")],
+            4,
+            "head holds no value of headline, f1 (1 failed)",
+        ),
+        (
+            [record(status="failed")],
+            [record(status="failed")],
+            4,
+            "head holds no value of headline, f1 (1 failed)",
+        ),
         (
             [record(status="skipped")] * 2,
             [record(status="skipped")],
@@ -352,14 +328,24 @@ def test_reports_say_the_same(tmp_path: Path) -> None:
     comparison = compare(base, head)
     sides = Side("before", tuple(base)), Side("after", tuple(head))
     text = as_text(comparison, *sides)
-    assert text.splitlines()[0] == "REGRESSION: 1 of 4 scores got worse; compared 12 of 12 cells of base"
+    assert (
+        text.splitlines()[0]
+        == "REGRESSION: 1 of 6 scores got worse: m headline -0.058; compared 12 of 12 cells of base"
+    )
     assert text.index("Worse") < text.index("Better")
-    assert "12 cells compared, of 12 in base (before) and 12 in head (after), on headline, f1" in text
-    assert "2 of 4 scores within their tolerance" in text
+    assert (
+        "12 cells compared, of 12 in base (before) and 12 in head (after), on any score with a better direction" in text
+    )
+    assert "4 of 6 scores within their tolerance" in text
     page = as_markdown(comparison, *sides)
-    assert page.startswith("### ❌ lrbench: regression\n\n1 of 4 scores got worse; compared 12 of 12 cells of base\n")
-    assert "| m | headline (quick) | 0.800 | 0.742 | -0.058 | 0.02 |" in re.sub(r" {2,}", " ", page)
+    assert page.startswith(
+        "### ❌ lrbench: regression\n\n1 of 6 scores got worse: m headline -0.058; compared 12 of 12 cells of base\n"
+    )
+    assert "| m | headline (quick) | all tasks, 3 families | 0.800 | 0.742 | -0.058 | 0.02 |" in re.sub(
+        r" {2,}", " ", page
+    )
     assert page.index("**Worse**") < page.index("<details><summary>Better (1)</summary>")
     data = json.loads(as_json(comparison, *sides))
     assert (data["verdict"], data["exit_code"], data["base"]["name"]) == ("regression", 1, "before")
-    assert [c["method"] for c in data["changes"] if c["outcome"] == "worse"] == ["m"]
+    worse = [(c["method"], c["family"]) for c in data["changes"] if c["outcome"] == "worse"]
+    assert worse == [("m", None), ("m", "a"), ("m", "b"), ("m", "c")]

@@ -76,7 +76,11 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("base part --require-all", 1, "--require-all: 11 of 12 cells with a value in base lack it: a/x[m-seed1], "),
         ("base same --require-all", 0, "NO REGRESSION"),
         ("part base --require-all", 0, "compared 1 of 1 cells of base"),
-        ("part doubt", 3, "CANNOT TELL: 1 of 2 scores lost more than the tolerance, which may be noise; run both"),
+        (
+            "part doubt",
+            3,
+            "CANNOT TELL: 1 of 2 scores lost more than the tolerance, which may be noise: m headline -0.030; run both",
+        ),
         ("base fails", 1, "REGRESSION: 1 cell fails that did not, of m"),
         ("missing base", 3, "missing is neither a results folder nor a git revision"),
         ("empty base", 3, "NOT COMPARABLE: base holds no record"),

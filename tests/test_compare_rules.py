@@ -123,6 +123,44 @@ def test_a_drop_on_runs_that_are_equal_otherwise_is_red(shape: tuple[int, int, i
     assert compare(base, head).exit_code == 1
 
 
+# the board as a whole
+
+RANKS = {  # family: headline and F1 of the board's first, and of its 18th method, means over three seeds
+    "absorption": ((0.975, 0.975), (0.978, 0.851)),
+    "correlation": ((0.998, 0.977), (0.929, 0.773)),
+    "frequency": ((0.994, 0.972), (0.994, 0.895)),
+    "hierarchy": ((0.922, 0.908), (0.856, 0.685)),
+    "interference": ((1.000, 0.975), (0.997, 0.833)),
+    "noise": ((0.999, 0.977), (0.999, 0.734)),
+    "sparsity": ((0.999, 0.961), (0.997, 0.809)),
+    "superposition": ((1.000, 0.979), (0.999, 0.832)),
+}
+
+
+def board(rank: int) -> list[Record]:
+    return [
+        record("m", f"{family}/x", seed, headline=ranks[rank][0], f1=ranks[rank][1]).model_copy(
+            update={"family": family}
+        )
+        for family, ranks in RANKS.items()
+        for seed in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [((), "2 of 2 scores got worse: m f1 -0.164, m headline on correlation -0.069"),
+     (("headline",), "1 of 1 scores got worse: m headline on correlation -0.069")],
+)  # fmt: skip
+def test_the_first_method_replaced_by_the_18th_is_a_regression(metrics: tuple[str, ...], says: str) -> None:
+    comparison = compare(board(0), board(1), metrics)
+    (whole_board,) = [c for c in comparison.changes if c.metric == "headline" and c.family is None]
+    assert -whole_board.effect == pytest.approx(0.0173, abs=1e-4)  # below the tolerance
+    assert comparison.exit_code == 1
+    assert comparison.why.startswith(says)
+    assert compare(board(1), board(0), metrics).exit_code == 0
+
+
 # what must not be missing
 
 

@@ -10,7 +10,7 @@ from lrbench.ladder.axes import AXES, Axis
 from lrbench.ladder.breakdown import LACKING, Pooled, break_of, pooled
 from lrbench.record import Record
 
-REFERENCE = "truth"  # the row that knows the true directions, shown beside the methods and ranked with none
+REFERENCE = "oracle"
 Curves = dict[int, dict[int, float]]  # seed → rung → score
 
 

@@ -62,26 +62,28 @@ def _known(scores: Sequence[float | None]) -> list[float]:
 
 
 def write(records: Sequence[Record], suite: str, path: Path) -> str:
-    """Write the mean standard deviation per method and metric, and return it for the terminal."""
-    heads = ["method", *(f"{name}, {sort}" for name in SCORES for sort in SORTS)]
-    rows = []
-    for method, sorts in sorted(noise_of(records).items()):
-        columns = [sorts[sort][name] for name in SCORES for sort in SORTS]
-        rows.append([method, *(_spread([*tasks.values()]) for tasks in columns)])
+    """Write the mean standard deviation per method and score, a table for each sort of noise, and return them for the terminal."""
+    found = sorted(noise_of(records).items())
+    tables = {
+        sort: [[method, *(_spread([*sorts[sort][name].values()]) for name in SCORES)] for method, sorts in found]
+        for sort in SORTS
+    }
     page = f"""# How far two runs of the same thing differ
 
 Written by `lrbench study noise --suite {suite}` from records: standard deviations, mean over tasks. *Training*: {TRAININGS} trainings on one
 world that differ in their seed. *Seeds*: the suite's own seeds, which differ in their worlds too. [compare.md](compare.md) says what
 `lrbench compare` makes of it.
-
 """
-    path.write_text(page + table(heads, rows, left=1), encoding="utf-8")
-    return as_text([heads, *rows])
+    for sort, rows in tables.items():
+        page += f"\n## {sort.capitalize()}\n\n{table(['method', *SCORES], rows, left=1)}"
+    path.write_text(page, encoding="utf-8")
+    return "\n\n".join(f"{sort}\n{as_text([['method', *SCORES], *rows])}" for sort, rows in tables.items())
 
 
 def _spread(tasks: Sequence[Sequence[float]]) -> str:
+    """The mean over tasks, a dash where no task has two scores."""
     known = [stdev(values) for values in tasks if len(values) > 1]
-    return f"{mean(known):.4f}" if known else "one seed"
+    return f"{mean(known):.4f}" if known else "–"
 
 
 STUDY = Study(plan=plan, write=write, measure=measure)
