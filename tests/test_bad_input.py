@@ -114,7 +114,7 @@ def complaint(capsys: pytest.CaptureFixture[str], command: str) -> str:
         ("run --out FILE/below", "cannot write to the folder FILE/below: Not a directory"),
         (f"run --out {UNWRITABLE}", f"cannot write to the folder {UNWRITABLE}: "),
         ("leaderboard missing", "no results folder 'missing'"),
-        ("leaderboard FILE", "no results folder 'FILE'"),
+        ("leaderboard FILE", "FILE: is no readable file of records"),
         ("leaderboard empty", "no usable record in 'empty': fill it with `lrbench run --out empty`"),
         ("leaderboard . --output .", ". is a folder, --output needs a file"),
         ("run --colour red", "--colour"),
