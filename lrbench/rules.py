@@ -34,7 +34,7 @@ class Rule:
     ----------
     holds_l0
         Whether the rule itself lets as many latents be active as are aimed at. Where it does not, a term that punishes activity has
-        to, and is steered to it (`lrbench.steering`).
+        to, and is steered to it (`lrbench.engine.steering`).
 
     Examples
     --------
@@ -287,6 +287,24 @@ class Gated(Rule):
         scale = p["log_scale"].exp()
         threshold = (p["b_mag"] - scale * p["b_enc"]).clamp_min(0.0)
         return scale.unsqueeze(1) * p["W_enc"], p["b_mag"], activation.JumpReLU(threshold)
+
+
+def calibrated(sigma: Activation, z: Float[Tensor, "sample latent"], l0: float) -> Activation:
+    """Return a σ with thresholds after all of them moved by the same amount, so that ``l0`` latents a sample are active.
+
+    What the controller missed is made up so, as BatchTopK finds its threshold. Thresholds stay >= 0; another σ stays as it is.
+
+    Examples
+    --------
+    >>> z = torch.tensor([[1.0, 2.0, 3.0, -1.0], [2.0, 3.0, 4.0, 5.0]])
+    >>> [calibrated(activation.JumpReLU(2.5), z, l0).threshold.item() for l0 in (1.0, 3.0, 4.0)]
+    [3.0, 1.0, 0.0]
+    """
+    if not isinstance(sigma, activation.JumpReLU):
+        return sigma
+    above = torch.where(z > 0, z - sigma.threshold.to(z), -math.inf).flatten()
+    keep = min(max(1, round(l0 * len(z))), above.numel())
+    return activation.JumpReLU((sigma.threshold.to(z) + above.topk(keep).values[-1]).clamp_min(0.0))
 
 
 Number = TypeVar("Number", int, float)

@@ -21,12 +21,12 @@ from lrbench.dictionary import Dictionary
 from lrbench.engine.adam import Adam
 from lrbench.engine.encoder import Encoder
 from lrbench.engine.rows import add_gradient
+from lrbench.engine.steering import Controller, mean_l0
 from lrbench.errors import LrbenchError
 from lrbench.method import Method
 from lrbench.pairing import check_pair
-from lrbench.rules import Parameters, Rule
+from lrbench.rules import Parameters, Rule, calibrated
 from lrbench.seeds import generator
-from lrbench.steering import Controller, calibrated, mean_l0
 from lrbench.terms import Gradient, Step, Term, has_closed_form, plus, squared_error, squared_error_backward
 from lrbench.view import Budget, TrainView
 

@@ -92,7 +92,7 @@ class Term(ABC):
         The rule that the term works with, any by default; `lrbench.sdl.SDL` checks it when a method is declared.
     punishes_activity
         Whether it presses latents to be inactive. Such a term multiplies its weight by ``step.pressure``, which is steered so that as
-        many are active as are aimed at (`lrbench.steering`); its weight is where that begins.
+        many are active as are aimed at (`lrbench.engine.steering`); its weight is where that begins.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -75,7 +75,7 @@ def test_the_loss_decreases_and_decoder_rows_keep_unit_length(name: str, task: T
     view = task.view(method.pair)
     dictionary, spy = spied(method, view)
     assert len(spy.losses) == view.budget.n_samples // (method.batch_size or view.budget.batch_size)
-    assert sum(spy.losses[-10:]) < 0.7 * sum(spy.losses[:10])
+    assert sum(spy.losses[-10:]) / 10 < 0.7 * spy.losses[0]
     assert max(spy.norms) < 1e-5
     assert torch.allclose(dictionary.W_dec.norm(dim=1), torch.ones(view.budget.n_latents), atol=1e-5)
     assert dictionary.pair == method.pair
@@ -242,7 +242,7 @@ class HalfDead(Rule):
 
 
 def test_resampling_revives_dead_latents(task: Task) -> None:
-    method = SDL(rule=HalfDead(), terms=(L1(0.1),))
+    method = SDL(rule=HalfDead())
     x = task.view().head(4096)[0]
     alive = {}
     for times in (0, 1, 3):
@@ -303,20 +303,7 @@ def test_a_view_of_another_pair_is_paired_anew(task: Task) -> None:
     assert equal(method.fit(task.view(), 2), method.fit(task.view("transcoder"), 2))
 
 
-def variants() -> Iterator[tuple[str, SDL]]:
-    yield "relu", SDL(terms=(L1(0.1),))
-    yield "l1", SDL(terms=(L1(1.0),))
-    yield "jump", SDL(rule=JumpReLU(), terms=(L0(0.02),))
-    yield "l0", SDL(rule=JumpReLU(), terms=(L0(0.5),))
-
-
-def test_penalties_make_codes_sparser_and_prefixes_put_the_common_first(
-    task: Task, load_task: Callable[..., Task]
-) -> None:
-    x = task.view().head(4096)[0]
-    l0 = {name: float((method.fit(task.view()).encode(x) > 0).sum(1).float().mean()) for name, method in variants()}
-    assert l0["l1"] < 0.7 * l0["relu"]
-    assert l0["l0"] < 0.7 * l0["jump"]
+def test_prefixes_put_the_common_first(load_task: Callable[..., Task]) -> None:
     view = load_task("frequency/zipf1.0", "smoke").view()
     nested = SDL(rule=TopK(), terms=(Prefixes(shares=(1 / 4,)),)).fit(view)
     often = (nested.encode(view.head(4096)[0]) > 0).float().mean(0)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lrbench.dictionary import Dictionary
 from lrbench.engine.adam import Adam
+from lrbench.engine.steering import Controller
 from lrbench.grouping.encoder import MemberEncoder
 from lrbench.grouping.stack import GroupAdam, MemberMemory, Stack
 from lrbench.method import Method
@@ -29,7 +30,6 @@ from lrbench.sdl import (
     start_parameters,
 )
 from lrbench.seeds import generator
-from lrbench.steering import Controller
 from lrbench.terms import Step
 from lrbench.view import TrainView
 
