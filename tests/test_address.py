@@ -102,7 +102,7 @@ def test_brackets_without_a_sign_are_a_glob_as_before() -> None:
     [
         ("topk_sae[ratoi=2]", "unknown hyper-parameter 'ratoi': did you mean ratio"),
         ("topk_sae[zzz=2]", "expected lr, batch_size, resample, k, ratio"),
-        ("pca[k=2]", "unknown hyper-parameter .k.: expected l0, kept, whiten"),
+        ("pca[zzz=2]", "unknown hyper-parameter .zzz.: expected l0, kept, whiten"),
         ("topk_sae[ratio]", "expected key=value"),
         ("topk_sae[ratio=]", "a value is missing"),
         ("topk_sae[]", "a value is missing"),
