@@ -102,7 +102,7 @@ def test_brackets_without_a_sign_are_a_glob_as_before() -> None:
     [
         ("topk_sae[resampel=2]", "unknown hyper-parameter 'resampel': did you mean resample"),
         ("topk_sae[zzz=2]", "expected lr, batch_size, l0, resample, k, auxk_weight"),
-        ("pca[k=2]", "unknown hyper-parameter .k.: expected l0, kept, whiten"),
+        ("pca[zzz=2]", "unknown hyper-parameter .zzz.: expected l0, kept, whiten"),
         ("topk_sae[l0]", "expected key=value"),
         ("topk_sae[l0=]", "a value is missing"),
         ("topk_sae[]", "a value is missing"),

@@ -132,8 +132,9 @@ class Own(lrbench.Method):
     trainings: int = 1
 
     def fit(self, view: TrainView, seed: int = 0) -> lrbench.Dictionary:
+        budget = replace(view.budget, n_samples=view.budget.n_samples // self.trainings)
         for _ in range(self.trainings):
-            layer = self.train(view)
+            layer = self.train(replace(view, budget=budget))
         rows = layer.weight.detach()
         return lrbench.Dictionary(rows, None, rows, None, lrbench.activation.TopK(view.budget.k()))
 
@@ -160,7 +161,7 @@ class Own(lrbench.Method):
 
 @pytest.mark.parametrize("trainings", [1, 3])
 def test_a_class_of_ones_own_goes_on_too(trainings: int) -> None:
-    view, method = small("noise/0.3", "autoencoder"), Own(trainings)
+    view, method = small("noise/0.3", "autoencoder", 1600 * trainings), Own(trainings)
     moments = [64, 900, *(1600 * each + 800 for each in range(1, trainings))]
     again, rows = interrupted(lambda each: method.fit(each, seed=1), view, *moments)
     assert same(again, method.fit(view, seed=1))
