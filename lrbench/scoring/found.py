@@ -1,9 +1,9 @@
 """Which features a dictionary has found: who points at them, and tells when they are there. `docs/metrics.md` has the reasons.
 
-A latent's value for a feature is the product of two parts, both 0 at chance and 1 at their best:
+A latent's value for a feature is the geometric mean of two parts, both 0 at chance and 1 at their best:
 
-* direction: the signed cosine of its decoder row with the feature's, counted from what a random dictionary of the task's width reaches;
-* detection: the F1 of its reading W_enc x + b_enc at the best threshold >= 0, counted from what a latent reaches that is always on.
+* pointing: the root of 2 cos - 1, with the signed cosine of its decoder row and the feature's direction; nothing from 60 degrees on;
+* telling: the F1 of its reading W_enc x + b_enc at the best threshold >= 0, counted from what a latent reaches that is always on.
 
 Every latent speaks for one feature, the one that it has the largest value for. A feature is found as well as its best speaker finds it.
 The activation has no part in this: it chooses among readings, and `f1` says how well.
@@ -11,6 +11,7 @@ The activation has no part in this: it chooses among readings, and `f1` says how
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,7 +24,7 @@ from torch import Tensor
 from lrbench.dictionary import Dictionary, random_dictionary
 from lrbench.errors import LrbenchError
 from lrbench.scoring.detection import Detector, Shown
-from lrbench.scoring.matching import match, similarity, unit_rows
+from lrbench.scoring.matching import match, unit_rows
 from lrbench.scoring.oracle import oracle_dictionary
 from lrbench.seeds import generator
 from lrbench.task import Task
@@ -60,47 +61,47 @@ def find(dictionary: Dictionary, task: Task) -> Found:
     features = task.evaluation()
     inputs = task.observed(features, dictionary.pair)[0].to(dictionary.W_enc)
     shown = Shown(features, task.spec.world.n_features)
-    directions = direction(dictionary, task)
-    values, partners = torch.zeros(directions.shape[1]), torch.full((directions.shape[1],), -1)
-    silent = torch.ones(len(directions), dtype=torch.bool)
-    for some in torch.split(directions.any(1).nonzero().flatten(), BLOCK):
+    points = pointing(dictionary, task)
+    values, partners = torch.zeros(points.shape[1]), torch.full((points.shape[1],), -1)
+    silent = torch.ones(len(points), dtype=torch.bool)
+    for some in torch.split(points.any(1).nonzero().flatten(), BLOCK):
         readings = torch.addmm(dictionary.b_enc[some], inputs, dictionary.W_enc[some].T).T.contiguous()
         if not bool(torch.isfinite(readings).all()):
             raise LrbenchError("readings of the held-out samples are not finite: they cannot be scored")
         exact = readings.to(torch.promote_types(readings.dtype, torch.float32)).numpy()
         for latent, reading in zip(some.tolist(), exact, strict=True):
-            value, feature = best_value(reading, directions[latent], shown)
+            value, feature = best_value(reading, points[latent], shown)
             silent[latent] = value == 0.0
             if value > float(values[feature]) + ROUNDING:  # of copies the first speaks
                 values[feature], partners[feature] = value, latent
     rest, unheard = silent.nonzero().flatten(), (partners < 0).nonzero().flatten()
-    pointing = match(directions[rest][:, unheard])
-    taken = pointing.similarities > 0
-    partners[unheard[taken]] = rest[pointing.latents[taken]]
+    closest = match(points[rest][:, unheard])
+    taken = closest.similarities > 0
+    partners[unheard[taken]] = rest[closest.latents[taken]]
     return Found(values, partners)
 
 
-def best_value(reading: NDArray[Any], directions: Float[Tensor, " feature"], shown: Shown) -> tuple[float, int]:
+def best_value(reading: NDArray[Any], points: Float[Tensor, " feature"], shown: Shown) -> tuple[float, int]:
     """Return a latent's largest value, and the feature that it is for; the value is 0 where the latent speaks for nobody."""
     detector, best, chosen = Detector(reading), 0.0, 0
-    most, order = directions.sort(descending=True, stable=True)
+    most, order = points.sort(descending=True, stable=True)
     for part, feature in zip(most.tolist(), order.tolist(), strict=True):
-        if part <= best:  # a value is at most its direction's part
+        if part <= best**2:  # telling is at most 1
             break
         samples = shown.samples(feature)
         rate = float(samples.mean())
         always = 2.0 * rate / (1.0 + rate)
-        value = part * (detector.f1(samples) - always) / (1.0 - always)
+        telling = max(0.0, (detector.f1(samples) - always) / (1.0 - always))
+        value = math.sqrt(part * telling)
         if value > best:
             best, chosen = value, feature
     return best, chosen
 
 
-def direction(dictionary: Dictionary, task: Task) -> Float[Tensor, "latent feature"]:
-    """Return how well every latent points at every feature: 0 at chance, 1 where its decoder row is the feature's direction."""
-    chance = chance_cosine(task, dictionary.pair)
+def pointing(dictionary: Dictionary, task: Task) -> Float[Tensor, "latent feature"]:
+    """Return how well every latent's decoder row points at every feature: 1 in its direction, 0 from 60 degrees on."""
     cosines = unit_rows(dictionary.W_dec) @ unit_rows(task.truth(dictionary.pair)[1]).T
-    return ((cosines - chance) / (1.0 - chance)).clamp_(0.0, 1.0)
+    return (2.0 * cosines - 1.0).clamp_(0.0, 1.0).sqrt_()
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,3 @@ def floor_dictionary(task: Task, pair: str) -> Dictionary:
     true_enc, true_dec = task.truth(pair)
     shape = (task.spec.n_latents, true_enc.shape[1], true_dec.shape[1])
     return random_dictionary(*shape, rng=generator(task.fit_seed, "init"), pair=pair)
-
-
-@lru_cache(maxsize=8)
-def chance_cosine(task: Task, pair: str) -> float:
-    """Return the mean |cosine| that random directions of the task's width reach, matched one-to-one."""
-    floor = floor_dictionary(task, pair)
-    return float(match(similarity(floor.W_dec, task.truth(pair)[1][task.scored])).similarities.mean())
