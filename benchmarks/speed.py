@@ -102,11 +102,18 @@ STEP_WORKS = {
     "transcoder/16000": Steps("transcoder", 16_000, NO_TRANSCODER, beside="topk_sae"),
     "crosscoder/16000": Steps("crosscoder", 16_000, CONCATENATED, beside="topk_sae"),
 }
-# The penalties were found by trying: with them both runs of a pair end at about the same L0.
+# The peers' penalties were found by trying. Ours aim at the L0 that the peer's run ends at, so that both are about the same.
 RUN_WORKS = {
-    "relu-run": Run("relu_sae", {"l1_weight": 0.7}, "Standard", {"l1_coefficient": 0.5}, lr=3e-3, steps=600),
+    "relu-run": Run(
+        "relu_sae", {"l1_weight": 0.7, "l0": 31.6 / K}, "Standard", {"l1_coefficient": 0.5}, lr=3e-3, steps=600
+    ),
     "jumprelu-run": Run(
-        "jumprelu_sae", {"l0_weight": 0.3, "threshold": 0.2}, "JumpReLU", {"l0_coefficient": 0.016}, lr=3e-3, steps=600
+        "jumprelu_sae",
+        {"l0_weight": 0.3, "threshold": 0.2, "l0": 28.2 / K},
+        "JumpReLU",
+        {"l0_coefficient": 0.016},
+        lr=3e-3,
+        steps=600,
     ),
 }
 

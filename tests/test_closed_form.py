@@ -72,7 +72,7 @@ def step_of(rule: Rule, density: float) -> Step:
     return Step(
         x=x, target=draw(BATCH, D_OUT, stream="target"), reconstruction=latents.decode(p["W_dec"], p["b_dec"]), pre=pre,
         latents=latents, p=p, encoder=encoder, rule=rule, dead=torch.arange(LATENTS) % 2 == 0,
-        anchors=(draw(3, D_IN, stream="first"), draw(3, D_OUT, stream="second")), pressure=torch.tensor(2.5),
+        anchors=(draw(3, D_IN, stream="first"), draw(3, D_OUT, stream="second")), pressure=draw(1, stream="pressure")[0].abs(),
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 METHODS = [info for info in method_catalogue() if not info.twin]
 LOOP = {info.name.split("+")[0] for info in method_catalogue() if info.twin}  # of the one training loop
 ROOMS = import_file(ROOT / "tests" / "test_floor_plan.py").ROOMS
-SHARED = {"lr", "batch_size", "resample"}  # of the loop, described once for all
+SHARED = {"lr", "batch_size", "l0", "resample"}  # of the loop, described once for all
 
 
 def rows(page: str, first: str) -> list[list[str]]:

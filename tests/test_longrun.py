@@ -20,6 +20,7 @@ from lrbench.contract.subject import bits
 from lrbench.engine import mode
 from lrbench.engine.adam import Adam
 from lrbench.engine.encoder import Encoder
+from lrbench.engine.steering import Controller
 from lrbench.errors import LrbenchError
 from lrbench.longrun.keeper import ROWS, Keeping, largest_checkpoint
 from lrbench.longrun.report import Report
@@ -120,8 +121,11 @@ def test_what_decides_the_form_of_the_product_is_saved() -> None:
     old.density = 0.125
     rng, fired = torch.Generator(), torch.zeros(4)
     optimiser = Adam(p)
-    saved = unpacked(packed(to_save(1, 2, p, optimiser, old, fired, fired > 0, rng)))
-    restore(saved, p, optimiser, new, fired, rng)
+    steered, anew = (Controller(torch.tensor(2.0), 2) for _ in range(2))
+    steered.steer(torch.tensor(5.0))
+    saved = unpacked(packed(to_save(1, 2, p, optimiser, steered, old, fired, fired > 0, rng)))
+    restore(saved, p, optimiser, anew, new, fired, rng)
+    assert anew.pressure == steered.pressure > 1
     assert new.density == 0.125
 
 
