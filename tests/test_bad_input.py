@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lrbench.cli import main
+from lrbench.record import SCHEMA_VERSION
 from lrbench.store import Store, load_records
 
 FILES = {
@@ -167,7 +168,7 @@ def records() -> Path:
 REASONS = {
     "truncated.json": "is not complete JSON: truncated or foreign",
     "foreign.json": "is not an lrbench record: it has no schema version",
-    "future.json": "was written by a newer lrbench: schema 99, this one reads 3",
+    "future.json": f"was written by a newer lrbench: schema 99, this one reads {SCHEMA_VERSION}",
     "invalid.json": "is not a valid record: seed: ",
 }
 
