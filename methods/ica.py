@@ -38,7 +38,7 @@ class IndependentComponents(Method):
             random_state=random_state(seed),
         )
         with ended_by_budget():
-            ica.fit(x.cpu().numpy())
+            ica.fit(x.cpu().double().numpy())  # in single precision whitening fails on nearly equal inputs
         view.look_again((ica.n_iter_ + 1) * len(x))
         encoder, decoder, mean = (
             torch.from_numpy(each).float().to(x) for each in (ica.components_, ica.mixing_.T, ica.mean_)
