@@ -100,7 +100,7 @@ def test_it_is_seen_where_it_is_and_only_there(name: str, load_task: Callable[..
     assert of_oracle(task) < 0.01
     assert of_oracle(task, encoder=silent, decoder=writing) > 0.4
     assert of_oracle(task, encoder=silent) == 0.0  # nobody writes the parent: misses
-    assert of_oracle(task, decoder=writing) < 0.02  # a child that writes the parent, while the parent fires too
+    assert of_oracle(task, decoder=writing) < 0.03  # a child that writes the parent, while the parent fires too
     weak = plain.b_enc.clone()
     weak[list(children)] -= 0.5 * task.spec.world.mean_magnitude
     assert of_oracle(task, bias=weak) < 0.05  # weakly detected, with a child or without

@@ -115,12 +115,12 @@ def small() -> Task:
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_what_is_found_equals_its_slow_definition(small: Task, pair: str) -> None:
+    assert 10 < sum(find(spoilt(small, pair), small).values > 0) < small.spec.world.n_features
     for dictionary in (spoilt(small, pair), floor_dictionary(small, pair)):
         found = find(dictionary, small)
         values, speakers = slow_found(dictionary, small)
         assert found.values.tolist() == pytest.approx(values, abs=1e-5)
         assert torch.where(found.values > 0, found.partners, -1).tolist() == speakers
-    assert 0 < sum(found.values > 0) < len(found.values)
 
 
 def test_every_latent_speaks_for_one_feature_and_has_one_partner(small: Task) -> None:
@@ -174,7 +174,7 @@ def test_the_oracle_is_one_and_the_random_dictionary_zero(pair: str, load_task: 
         random = score(lrbench.load_method("random").fit(view, task.fit_seed), task)
         assert (oracle["headline"], oracle["rare"], random["headline"], random["rare"]) == (1.0, 1.0, 0.0, 0.0), name
         assert oracle["f1"] > 2 * random["f1"]
-        assert random["found"] < 0.02
+        assert random["found"] < 0.03
 
 
 def test_the_oracle_reads_better_than_the_truth(load_task: Callable[..., Task]) -> None:

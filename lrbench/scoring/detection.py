@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from lrbench.world import SparseFeatures
@@ -22,7 +21,7 @@ class Detector:
     Parameters
     ----------
     reading
-        What the latent reads on every sample. It tells of a feature where it is at least the threshold, which is never below 0.
+        What the latent reads on every sample, shape (sample,). It tells of a feature where it is at least the threshold, which is never below 0.
 
     Examples
     --------
@@ -31,13 +30,13 @@ class Detector:
     (1.0, 0.8)
     """
 
-    def __init__(self, reading: Float[NDArray[Any], " sample"]) -> None:
+    def __init__(self, reading: NDArray[Any]) -> None:
         middle = len(reading) // 2
         self._halves = (slice(0, middle), slice(middle, None))
         self._sorted = [Sorted(reading[half]) for half in self._halves]
 
-    def f1(self, shown: Bool[NDArray[Any], " sample"]) -> float:
-        """Return the F1 for a feature, from the samples that show it; 0 where none does."""
+    def f1(self, shown: NDArray[Any]) -> float:
+        """Return the F1 for a feature, from whether each sample shows it, shape (sample,); 0 where none does."""
         parts = [shown[half] for half in self._halves]
         hits, total = 0, int(shown.sum())
         for chosen, counted in ((0, 1), (1, 0)):
@@ -51,16 +50,16 @@ class Detector:
 class Sorted:
     """The positive ones of some readings, from the largest down."""
 
-    def __init__(self, reading: Float[NDArray[Any], " sample"]) -> None:
+    def __init__(self, reading: NDArray[Any]) -> None:
         positive = np.flatnonzero(reading > 0)
-        self._order = positive[np.argsort(-reading[positive], kind="stable")]
+        self._order = positive[np.argsort(-reading[positive])]
         self._falling = np.append(reading[self._order].astype(np.float64), 0.0)
         self._rank = np.arange(1, len(self._order) + 1)
         self._inside = np.flatnonzero(
             self._falling[:-1] == self._falling[1:]
         )  # where a group of equal readings goes on
 
-    def best(self, shown: Bool[NDArray[Any], " sample"]) -> tuple[float, float]:
+    def best(self, shown: NDArray[Any]) -> tuple[float, float]:
         """Return the threshold with the best F1, and that F1.
 
         The threshold is halfway from the last reading that passes to the next one, and infinite where the reading detects nothing.

@@ -31,7 +31,7 @@ from lrbench.task import Task
 
 BLOCK = 256  # latents that are read at a time
 ROUNDING = 1e-6  # values that differ by less are equal
-LEAST = 0.01  # what the oracle has to find beyond chance, else there is nothing to be found
+LEAST = 0.05  # what the oracle has to find beyond chance, else there is nothing to be found
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def find(dictionary: Dictionary, task: Task) -> Found:
     return Found(values, partners)
 
 
-def best_value(reading: NDArray[Any], points: Float[Tensor, " feature"], shown: Shown) -> tuple[float, int]:
+def best_value(reading: NDArray[Any], points: Tensor, shown: Shown) -> tuple[float, int]:
     """Return a latent's largest value, and the feature that it is for; the value is 0 where the latent speaks for nobody."""
     detector, best, chosen = Detector(reading), 0.0, 0
     most, order = points.sort(descending=True, stable=True)
