@@ -147,7 +147,10 @@ def judge(pairs: Sequence[Pair], metrics: Sequence[str], main: Sequence[str] = M
         for family, tasks in parts:
             alpha = alphas.get((score.main, family is not None), still)
             finest = len(tasks) > 1 and (family is not None or len(parts) == 1)
-            found.append(_change(score, weighed, family, tasks, alpha, of_task if finest else None))
+            own = weighed
+            if family is not None:
+                own = weighed.with_noise_of(paired({task: differences[task] for task in tasks}, noise))
+            found.append(_change(score, own, family, tasks, alpha, of_task if finest else None))
     return tuple(found)
 
 

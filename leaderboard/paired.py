@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean, quantiles
 
@@ -47,6 +47,10 @@ class Paired:
         """Return the loss that noise exceeds with a chance of ``alpha``, of the effect with these weights."""
         error = math.fsum((weight * self.noise[task]) ** 2 / self.seeds[task] for task, weight in weights.items())
         return _quantile(1 - alpha, self.freedom) * math.sqrt(error)
+
+    def with_noise_of(self, some: Paired) -> Paired:
+        """Return these differences with the noise that some of the tasks show by themselves, where that is more."""
+        return replace(self, noise=self.noise | {task: max(self.noise[task], own) for task, own in some.noise.items()})
 
     def seeds_for(self, loss: float, alpha: float, weights: Weights) -> int:
         """Return how many seeds per task find a true loss with a chance of `POWER`."""

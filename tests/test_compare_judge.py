@@ -173,3 +173,14 @@ def test_other_hyper_parameters_have_the_noise_of_their_method() -> None:
     (method, family, metric), value = next(item for item in NOISY.items() if item[0][0].endswith("+anchored"))
     base, _, twin = method.partition("+")
     assert assumed_noise(f"{base}[l0=0.5]+{twin}", family, metric) == value
+
+
+def test_a_family_whose_own_seeds_disagree_has_the_noise_that_they_show() -> None:
+    base = run(["m"], FAMILIES, range(3))
+    swing = {0: -0.4, 1: 0.1, 2: 0.0}
+    head = [r.model_copy(update={"scores": {"headline": 0.8 + swing[r.seed] * (r.family == "c") - 1e-9}}) for r in base]
+    comparison = compare(base, head)
+    quiet, loud = (change(comparison, "m", "headline", family) for family in "bc")
+    assert loud.effect == pytest.approx(-0.1)
+    assert loud.limit > 1.5 * quiet.limit
+    assert loud.outcome == "cannot tell"
