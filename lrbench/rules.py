@@ -303,8 +303,8 @@ def calibrated(sigma: Activation, z: Float[Tensor, "sample latent"], l0: float) 
     if not isinstance(sigma, activation.JumpReLU):
         return sigma
     above = torch.where(z > 0, z - sigma.threshold.to(z), -math.inf).flatten()
-    keep = min(max(1, round(l0 * len(z))), above.numel())
-    return activation.JumpReLU((sigma.threshold.to(z) + above.topk(keep).values[-1]).clamp_min(0.0))
+    first_out = min(max(1, round(l0 * len(z))) + 1, above.numel())
+    return activation.JumpReLU((sigma.threshold.to(z) + above.topk(first_out).values[-1]).clamp_min(0.0))
 
 
 Number = TypeVar("Number", int, float)

@@ -253,7 +253,7 @@ class WorldSpec:
     @property
     def mean_l0(self) -> float:
         """Expected number of active features in a sample."""
-        return sum(self.rates)
+        return math.fsum(self.rates)
 
     @property
     def extreme_sparsity(self) -> bool:

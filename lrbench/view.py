@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -42,15 +43,15 @@ class Budget:
     l0: float
 
     def k(self, times: float = 1.0) -> int:
-        """Return ``times`` the L0 as a number of latents: rounded, at least 1 and at most all.
+        """Return ``times`` the L0 as a number of latents: rounded, halves upward, at least 1 and at most all.
 
         Examples
         --------
-        >>> budget = Budget(n_latents=64, n_samples=9600, batch_size=64, l0=2.1)
+        >>> budget = Budget(n_latents=64, n_samples=9600, batch_size=64, l0=2.5)
         >>> [budget.k(times) for times in (0.1, 0.5, 1, 2, 100)]
-        [1, 1, 2, 4, 64]
+        [1, 1, 3, 5, 64]
         """
-        return min(self.n_latents, max(1, round(times * self.l0)))
+        return min(self.n_latents, max(1, math.floor(times * self.l0 + 0.5)))
 
 
 class Keeper:
@@ -100,7 +101,7 @@ class TrainView:
     >>> import lrbench
     >>> view = lrbench.load_task("noise/0.3", "smoke").view()
     >>> view
-    TrainView(autoencoder, 32 -> 32, 4096 samples, 4 anchors, Budget(n_latents=64, n_samples=9600, batch_size=64, l0=3))
+    TrainView(autoencoder, 32 -> 32, 4096 samples, 4 anchors, Budget(n_latents=64, n_samples=9600, batch_size=64, l0=2.1))
     >>> inputs, targets = next(view.batches())
     >>> inputs.shape
     torch.Size([64, 32])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,17 +9,13 @@ from torch import Tensor
 from lrbench.engine.latents import Latents
 
 # Measured in `quick` (600 steps), on three penalties and targets of a half, one and two times the world's L0: docs/methods.md.
-MEMORY = (
-    1 / 40,
-    1 / 13,
-)  # shares of the run over which the L0 of batches is averaged: for where it is, and for where it comes from
-AHEAD = (
-    0.15  # share of the run by which its way is prolonged: shorter overshoots and kills latents, longer ends too high
-)
+# MEMORY: shares of the run over which the L0 of batches is averaged, for where it is and for where it comes from.
+# AHEAD: share of the run by which its way is prolonged; less overshoots and kills latents, more ends too high.
+MEMORY = (1 / 40, 1 / 13)
+AHEAD = 0.15
 GAIN = 3.0  # relative error from which the pressure moves nearly at full speed: a third
 SPEED = 12.0  # of the logarithm of the pressure: how far it could go in a run
 RISE = 0.2  # share of the run in which it gets up to that speed: the L0 falls on its own at first
-FURTHEST = math.log(1000.0)
 
 
 def mean_l0(latents: Latents) -> Float[Tensor, ""]:
@@ -48,13 +42,18 @@ class Controller:
     """
 
     def __init__(self, target: Float[Tensor, "*training"], steps: int, *, on: bool = True) -> None:
-        self.target, self.on = target, on
-        self.averages = [target.clone() for _ in MEMORY]
-        self.log_pressure, self.pressure = torch.zeros_like(target), torch.ones_like(target)
-        self._blends = [min(1.0, 1 / (memory * max(1, steps))) for memory in MEMORY]
-        self.speed = torch.zeros_like(target)
-        self._top = SPEED / max(1, steps)
-        self._gain = self._top / max(1.0, RISE * steps)
+        self.target, self.on, steps = target, on, max(1, steps)
+        self.averages = torch.stack([target, target])
+        self.speed, self.log_pressure = torch.zeros_like(target), torch.zeros_like(target)
+        self.pressure = torch.ones_like(target)
+        # At most a half, so that no average reaches 0.
+        self._blends = self._by_average([min(0.5, 1 / (memory * steps)) for memory in MEMORY])
+        far = AHEAD / (MEMORY[1] - MEMORY[0])
+        self._ahead = self._by_average([GAIN * (1 + far), -GAIN * far])
+        self._top, self._rise = SPEED / steps, SPEED / steps / max(1.0, RISE * steps)
+
+    def _by_average(self, numbers: list[float]) -> Tensor:
+        return self.target.new_tensor(numbers).view(-1, *[1] * self.target.dim())
 
     def see(self, latents: Latents) -> None:
         """Take the latents of a step into account."""
@@ -64,18 +63,14 @@ class Controller:
     @torch.no_grad()
     def steer(self, l0: Float[Tensor, "*training"]) -> None:
         """Take the active latents per sample of a step into account, in place."""
-        for average, blend in zip(self.averages, self._blends, strict=True):
-            average.lerp_(l0, blend)
-        now, before = ((average / self.target).clamp_(0.01, 100.0).log_() for average in self.averages)
-        soon = now + (AHEAD / (MEMORY[1] - MEMORY[0])) * (now - before)
-        self.speed.add_(self._gain).clamp_(max=self._top)
-        self.log_pressure.addcmul_(soon.mul_(GAIN).tanh_(), self.speed).clamp_(-FURTHEST, FURTHEST)
-        torch.exp(self.log_pressure, out=self.pressure)
+        self.averages.lerp_(l0, self._blends)
+        push = (self.averages / self.target).log_().mul_(self._ahead).sum(0).tanh_()
+        self.speed.add_(self._rise).clamp_(max=self._top)
+        torch.exp(self.log_pressure.addcmul_(push, self.speed), out=self.pressure)
 
     def state(self) -> dict[str, Tensor]:
         """Return what the next steps depend on."""
-        now, before = self.averages
-        return {"now": now, "before": before, "speed": self.speed, "log_pressure": self.log_pressure}
+        return {"averages": self.averages, "speed": self.speed, "log_pressure": self.log_pressure}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
