@@ -26,7 +26,7 @@ class AlternatingConvexSearch(Method):
     passes: int = 18
     samples: int = 32_768
     decoder_iterations: int = 20
-    encoder_iterations: int = 3
+    encoder_iterations: int = 2
     kind = "sdl"
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:

@@ -9,4 +9,4 @@ from lrbench.rules import BatchTopK
 from lrbench.sdl import SDL
 from lrbench.terms import AuxK
 
-METHOD = SDL(rule=BatchTopK(), terms=(AuxK(),), pair="autoencoder")
+METHOD = SDL(rule=BatchTopK(), terms=(AuxK(weight=1 / 4),), pair="autoencoder")

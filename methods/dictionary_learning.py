@@ -26,8 +26,8 @@ class OnlineDictionaryLearning(Method):
     """Atoms as encoder and decoder rows; the budget is shared out evenly among the batches."""
 
     l0: float = 1.0
-    alpha: float = 0.1
-    batches: int = 150
+    alpha: float = 0.05
+    batches: int = 75
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return the atoms after the last batch; what a batch said of them fades as 1/t."""

@@ -9,4 +9,4 @@ from lrbench.rules import Gated
 from lrbench.sdl import SDL
 from lrbench.terms import GateLoss
 
-METHOD = SDL(rule=Gated(), terms=(GateLoss(weight=0.8),), pair="autoencoder")
+METHOD = SDL(rule=Gated(), terms=(GateLoss(weight=0.3),), pair="autoencoder", lr=3e-2)

@@ -23,8 +23,8 @@ class KSVD(Method):
     """Atoms as encoder and decoder rows; the budget is shared out evenly among the rounds."""
 
     l0: float = 1.0
-    rounds: int = 18
-    pursuit: float = 1.0  # weights of a sample while atoms are learned, as a multiple of the code's
+    rounds: int = 9
+    pursuit: float = 1.5  # weights of a sample while atoms are learned, as a multiple of the code's
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return the atoms of the last round."""

@@ -21,7 +21,7 @@ class NonNegativeParts(Method):
     """Parts as encoder and decoder rows, from the first samples, as many as the budget pays the passes over."""
 
     l0: float = 1.0
-    passes: int = 20
+    passes: int = 40
     forget: float = 0.7  # how much of what earlier batches said stays
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
