@@ -24,8 +24,8 @@ DIGITS = {"l0": 2, "seconds": 1}
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 INTRO = """# Leaderboard
 
-The **score** says how much of a known truth a dictionary found: each true feature is matched with a decoder direction
-of its own, and the mean cosine is rescaled in every task so that a random dictionary scores 0 and the true one 1.
+The **score** says how much of a known truth a dictionary found: which true features it has a latent for that points at the feature and
+tells when it is there. In every task it is rescaled so that a random dictionary scores 0 and an oracle detector 1.
 A method's score is the mean over the tasks, ± the half width of a 95% interval over seeds.
 """
 
