@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 LOST = ("failed", "skipped", "missing")
 ROWS_SHOWN = 100  # of what was left out
-INTRO = f"""# Leaderboard
+INTRO = """# Leaderboard
 
-The **score** says how much of a known truth a dictionary found: {METRICS["headline"].summary}.
+The **score** says how much of a known truth a dictionary found: which true features it has a latent for that points at the feature and
+tells when it is there. In every task it is rescaled so that a random dictionary scores 0 and an oracle detector 1.
 A method's score is the mean over the tasks of a family, then over families, which weigh equally; ± is the half width of a 95%
 interval over seeds.
 """

@@ -16,7 +16,7 @@ from .stratified import ALPHA
 if TYPE_CHECKING:
     import pandas as pd
 
-REFERENCES = {"truth": "ceiling of directions", "oracle": "ceiling", "random": "floor"}
+REFERENCES = {"oracle": "ceiling", "random": "floor"}
 SHOWN = ("rare", "f1", "matched_dec", "recovery_dec", "l0", "fvu", "dead", "absorption", "seconds")
 DIGITS = {"l0": 2, "seconds": 1}
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}

@@ -49,8 +49,8 @@ class Metric:
 _ROWS = (
     Metric("headline", "score", "higher", "share of the way from random to oracle", None, None, 0.02,
            "found, rescaled so that a random dictionary of the task's width is 0 and the oracle detector 1"),
-    Metric("found", "found", "higher", "mean direction x detection", 0.0, 1.0, 0.02,
-           "features that a latent points at and tells of; each latent speaks for one feature; both parts are 0 at chance"),
+    Metric("found", "found", "higher", "mean pointing and telling", 0.0, 1.0, 0.02,
+           "who points at a feature and tells when it is there: each latent speaks for one feature, and chance is 0"),
     Metric("rare", "rare", "higher", "share of the way from random to oracle", None, None, 0.05,
            "the headline over the least frequent quarter of the features"),
     Metric("matched_dec", "matched dec", "higher", "mean |cosine|", 0.0, 1.0, 0.02,

@@ -368,7 +368,7 @@ def test_methods_that_rebuild_the_world_score_like_random_on_salted_ones(tmp_pat
     for name, record in found.items():
         assert record.status == "ok", record.reason
         if name == "knows_the_catalogue" and not salt:
-            assert record.scores["headline"] == pytest.approx(1.0, abs=1e-3)  # public worlds can be looked up
+            assert record.scores["headline"] == pytest.approx(1.0, abs=0.05)  # public worlds can be looked up
         else:
             assert abs(record.scores["headline"] or 0.0) < 0.15, name
 

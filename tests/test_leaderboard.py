@@ -31,7 +31,7 @@ def record(method: str, task: str, seed: int, headline: float | None = 0.5, **ch
     scores = {"headline": headline, "l0": 3.0, "fvu": 0.1, "absorption": None} | changes.pop("scores", {})
     status = changes.get("status", "ok")
     finished = changes.pop("finished", "2025-01-01T00:00:00+00:00")
-    kind = "reference" if method in ("truth", "random") else "sdl"
+    kind = "reference" if method in ("oracle", "truth", "random") else "sdl"
     fields: dict[str, Any] = {
         "task": task, "family": family, "suite": "quick", "seed": seed, "task_hash": f"hash {task}",
         "world_hash": f"world {task} {seed}", "method": method, "pair": "autoencoder", "kind": kind,
@@ -138,14 +138,14 @@ def test_a_method_without_any_score_stands_last_and_unranked() -> None:
 
 
 def test_rank_order_ties_and_references() -> None:
-    scores = {"low": 0.2, "high": 0.8, "tie": 0.8, "truth": 1.0, "random": 0.0, "below": -0.1}
+    scores = {"low": 0.2, "high": 0.8, "tie": 0.8, "oracle": 1.0, "random": 0.0, "below": -0.1}
     board = board_of([record(m, "a/x", s, value) for m, value in scores.items() for s in (0, 1)])
-    assert list(board.standings["method"]) == ["truth", "high", "tie", "low", "random", "below"]
+    assert list(board.standings["method"]) == ["oracle", "high", "tie", "low", "random", "below"]
     columns = zip(board.standings["rank_low"], board.standings["rank_high"], strict=True)
     ranks = [None if math.isnan(low) else (low, high) for low, high in columns]
     assert ranks == [None, (1, 2), (1, 2), (3, 3), None, (4, 4)]
     page = squeezed(render([board], [], FIGURES))
-    assert line_of(page, "| – |").startswith("| – | *`truth` (ceiling of directions)* |")
+    assert line_of(page, "| – |").startswith("| – | *`oracle` (ceiling)* |")
     assert "**1.000" not in page  # a reference is never the best
     assert "**0.800 ± 0.000**" in line_of(page, "| 1–2 | `high`")
     assert line_of(page, "| 4 |").startswith("| 4 | `below` |")

@@ -127,7 +127,7 @@ def test_a_users_task_file_runs_from_the_command_line(tmp_path: Path, endless: P
         "mine": "process", "topk_sae": "none", "truth": "none", "kmeans": "none"
     }  # fmt: skip
     assert records["mine"].scores == records["topk_sae"].scores
-    assert records["truth"].scores["headline"] == pytest.approx(1.0, abs=0.01)
+    assert records["truth"].scores["headline"] == pytest.approx(1.0, abs=0.05)
     assert "4 cells: 4 stored already, 0 to run" in again.stderr
 
 

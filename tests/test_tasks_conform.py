@@ -1,4 +1,4 @@
-"""Every task of the catalogue: it builds, a view has its shapes, and the headline runs from random (0) to the truth (1)."""
+"""Every task of the catalogue: it builds, a view has its shapes, and the headline runs from random (0) to the oracle (1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import lrbench
 from lrbench.catalogue.tasks import select_tasks, suites, task_catalogue
 from lrbench.errors import LrbenchError, UnknownName
 from lrbench.pairing import PAIRS
-from lrbench.scoring.found import chance_cosine
 from lrbench.scoring.metrics import score
 from lrbench.task import SUITES, Scale, Task, family
 
@@ -133,18 +132,19 @@ def test_a_task_builds_and_its_view_has_its_shapes(name: str, load_task: Callabl
 @pytest.mark.parametrize("name", NAMES)
 def test_the_headline_runs_from_random_to_the_oracle(name: str, pair: str, load_task: Callable[..., Task]) -> None:
     task = load_task(name, "smoke")
-    truth = score(lrbench.load_method("truth").fit(task.view(pair), task.fit_seed), task)
-    random = score(lrbench.load_method("random").fit(task.view(pair), task.fit_seed), task)
-    oracle = score(lrbench.load_method("oracle").fit(task.view(pair), task.fit_seed), task)
-    assert oracle["headline"] == pytest.approx(1.0, abs=1e-6)
-    assert random["headline"] == pytest.approx(0.0, abs=1e-6)
-    assert random["matched_dec"] == pytest.approx(chance_cosine(task, pair)) < 0.75
+    oracle, truth, random = (
+        score(lrbench.load_method(method).fit(task.view(pair), task.fit_seed), task)
+        for method in ("oracle", "truth", "random")
+    )
+    assert (oracle["headline"], random["headline"]) == (1.0, 0.0)
+    assert 0.5 < truth["headline"] < 1.1
+    assert random["matched_dec"] < 0.75
     assert truth["f1"] > random["f1"]
     without_hierarchy = {"absorption", "recall_alone", "recall_with_child"}
     expected = set() if task.spec.world.children else without_hierarchy
     expected = expected | (set() if task.spec.start else {"escape"})
-    assert {metric for metric, value in truth.items() if math.isnan(value)} == expected
-    assert {metric for metric, value in random.items() if math.isnan(value)} == expected
+    for scores in (oracle, truth, random):
+        assert {metric for metric, value in scores.items() if math.isnan(value)} == expected
 
 
 @pytest.mark.parametrize("name", [info.name for info in select_tasks("quick")])
@@ -153,7 +153,7 @@ def test_what_quick_asks_builds(name: str, load_task: Callable[..., Task]) -> No
     assert 48 <= task.spec.world.n_features <= 384
     assert max(task.world.interference) <= task.spec.world.interference
     truth = score(lrbench.load_method("truth").fit(task.view("autoencoder"), 0), task)
-    assert truth["headline"] == pytest.approx(1.0, abs=1e-6)
+    assert 0.8 < truth["headline"] < 1.05
 
 
 def test_equal_hashes_mean_equal_questions(load_task: Callable[..., Task]) -> None:

@@ -31,11 +31,11 @@ from lrbench.theory.traps import dictionary_with_codes
 
 TRAPS = ("polysemantic", "dead", "rotated", "absorbed")
 CONTROLS = {"own": ("polysemantic", "dead", "rotated"), "own-hierarchy": ("absorbed",)}
-HASHES = {  # of the first release
-    ("smoke", "absorption/even"): "55727a9b7cad409e",
-    ("quick", "absorption/even"): "c486b183bd5e429e",
-    ("quick", "superposition/1.30x"): "4c6c059d9553fa5d",
-    ("standard", "superposition/1.30x"): "3fbc6c50a7ab9b81",
+HASHES = {  # under the second version of the scores
+    ("smoke", "absorption/even"): "536f31fa7eefe92c",
+    ("quick", "absorption/even"): "c1cc94dab33a237c",
+    ("quick", "superposition/1.30x"): "60861e4a6a01e285",
+    ("standard", "superposition/1.30x"): "58a29e32494c3d25",
 }
 PLAIN = [
     name for info in method_catalogue() if isinstance(lrbench.load_method(name := info.name), SDL) and "+" not in name
