@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrbench.metric_table import METRICS
 from lrbench.pages.markdown import NONE, code, number, table, text, unbroken, varied, with_interval
 
 from .compile import ABSORPTION_METRICS, Board
