@@ -71,7 +71,7 @@ _ROWS = (
            "latents that fire neither on held-out samples nor on any isolated feature"),
     Metric("polysemanticity", "polysemantic", "lower", "share of live latents", 0.0, 1.0, 0.05,
            "live latents that fire for two or more isolated features"),
-    Metric("absorption", "absorption", "lower", "difference of recalls", 0.0, 1.0, 0.05,
+    Metric("absorption", "absorption", "lower", "difference of recalls", -1.0, 1.0, 0.05,  # below 0 in records of version 1
            "recall that a parent loses to children whose latents write it, net of what a cap on L0 does"),
     Metric("recall_alone", "recall alone", "higher", "recall", 0.0, 1.0, 0.05, "recall of a parent's latent while no child is active"),
     Metric("recall_with_child", "recall with child", "higher", "recall", 0.0, 1.0, 0.05,
