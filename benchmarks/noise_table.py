@@ -10,6 +10,7 @@ from statistics import quantiles, stdev
 
 from lrbench.catalogue.methods import method_catalogue
 from lrbench.catalogue.studies import find_study
+from lrbench.leaderboard.judge import MAIN
 from lrbench.metric_table import METRICS
 from lrbench.store import read_packed
 from lrbench.studies.noise import TRAININGS, noise_of
@@ -33,12 +34,15 @@ def deviations() -> dict[tuple[str, str, str], float]:
 
 
 def source(found: dict[tuple[str, str, str], float]) -> str:
-    """Return the two tables: the assumed noise of each metric that was measured, and what exceeds it."""
+    """Return the tables: the assumed noise of each metric that was measured, of names that were not, and what exceeds the first."""
     assumed: dict[str, float] = {}
+    strange: dict[str, float] = {}
     for metric in METRICS.values():
         measured = [value for (_, _, name), value in found.items() if name == metric.name]
         if measured:
-            assumed[metric.name] = max(metric.tolerance, quantiles(measured, n=20, method="inclusive")[-1])
+            most = [max(metric.tolerance, value) for value in quantiles(measured, n=100, method="inclusive")]
+            assumed[metric.name] = metric.tolerance if metric.name in MAIN else most[94]
+            strange[metric.name] = most[98]
     noisy = {key: value for key, value in sorted(found.items()) if value > assumed[key[2]]}
     return "\n".join(
         [
@@ -46,6 +50,13 @@ def source(found: dict[tuple[str, str, str], float]) -> str:
             "ASSUMED: dict[str, float] = {",
             *(f'    "{name}": {value:.4g},' for name, value in assumed.items()),
             "}",
+            "STRANGE: dict[str, float] = {",
+            *(f'    "{name}": {value:.4g},' for name, value in strange.items()),
+            "}",
+            *(
+                f"{name} = {{{', '.join(repr(each) for each in sorted({key[place] for key in found}))}}}"
+                for place, name in enumerate(("METHODS", "FAMILIES"))
+            ),
             "NOISY: dict[tuple[str, str, str], float] = {",
             *(
                 f'    ("{method}", "{family}", "{name}"): {value:.4g},'

@@ -17,7 +17,10 @@ from lrbench.methods._code import CALIBRATION_SAMPLES, linear_dictionary
 from lrbench.methods._lasso import lasso
 from lrbench.view import TrainView
 
-CANDIDATES, MOST = 6, 48  # atoms of a sample's lasso, as a multiple of the L0, and at most: the time grows with their square
+CANDIDATES, MOST = (
+    6,
+    48,
+)  # atoms of a sample's lasso, as a multiple of the L0, and at most: the time grows with their square
 UNUSED = 1e-6  # sum of an atom's squared weights
 
 

@@ -13,7 +13,7 @@ from lrbench.catalogue.files import import_file
 from lrbench.catalogue.methods import methods_for
 from lrbench.catalogue.tasks import select_tasks
 from lrbench.leaderboard.judge import MAIN
-from lrbench.leaderboard.noise import ASSUMED, NOISY
+from lrbench.leaderboard.noise import ASSUMED, FAMILIES, METHODS, NOISY, STRANGE
 from lrbench.metric_table import METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +24,7 @@ def simulation() -> ModuleType:
     return import_file(ROOT / "benchmarks" / "compare_simulation.py")
 
 
-SMALL = [(1, 1, 1), (27, 1, 1), (5, 1, 3), (5, 3, 2), (5, 8, 1), (1, 1, 8)]
+SMALL = [(1, 1, 1), (25, 1, 1), (5, 1, 3), (5, 3, 2), (5, 8, 1), (1, 1, 8)]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_drop_is_red_in_19_of_20(
     assert simulation.verdicts(noise, simulation.Shape(*shape), law, case, 20)["regression"] >= 19
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (27, 1, 1), (5, 1, 3)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (25, 1, 1), (5, 1, 3)])
 def test_a_drop_on_equal_runs_is_red_or_said_to_be_untold(
     simulation: ModuleType, noise: Any, shape: tuple[int, int, int]
 ) -> None:
@@ -84,7 +84,7 @@ def test_the_page_shows_the_simulation(simulation: ModuleType) -> None:
         assert red["nothing"] <= 5
         if law not in simulation.HARMLESS:
             assert min(red["one cell collapses"], red["one seed collapses"]) >= 95
-        if law == "none" or (law == "training" and shape in ("5 × 3 × 2", "5 × 8 × 1", "27 × 8 × 3")):
+        if law == "none" or (law == "training" and shape in ("5 × 3 × 2", "5 × 8 × 1", "25 × 8 × 3")):
             assert min(red[case] for case in ("drop in headline", "drop in f1", "drop on a family")) >= 95, (shape, law)
 
 
@@ -102,7 +102,13 @@ def test_the_noise_that_compare_knows_is_the_one_that_was_measured() -> None:
     table = import_file(ROOT / "benchmarks" / "noise_table.py")
     known: dict[str, Any] = {}
     exec(table.source(table.deviations()), known)
-    assert (known["ASSUMED"], known["NOISY"]) == (ASSUMED, NOISY)
+    assert [known[name] for name in ("ASSUMED", "STRANGE", "METHODS", "FAMILIES", "NOISY")] == [
+        ASSUMED,
+        STRANGE,
+        METHODS,
+        FAMILIES,
+        NOISY,
+    ]
     assert set(ASSUMED) <= {name for name, metric in METRICS.items() if metric.direction != "none"}
     assert all(noise >= METRICS[name].tolerance for name, noise in ASSUMED.items())
-    assert all(noise > ASSUMED[metric] for (_, _, metric), noise in NOISY.items())
+    assert all(noise >= ASSUMED[metric] for (_, _, metric), noise in NOISY.items())
