@@ -53,10 +53,12 @@ def test_a_collapse_is_red(simulation: ModuleType, noise: Any, shape: tuple[int,
 @pytest.mark.parametrize("case", ["drop in headline", "drop in f1", "drop on a family"])
 @pytest.mark.parametrize("shape", [(5, 3, 2), (5, 8, 1)])
 @pytest.mark.parametrize("law", ["none", "training"])
-def test_a_drop_is_red_in_19_of_20(
+def test_a_drop_is_red_in_3_of_4_and_green_in_1_of_20(
     simulation: ModuleType, noise: Any, shape: tuple[int, int, int], case: str, law: str
 ) -> None:
-    assert simulation.verdicts(noise, simulation.Shape(*shape), law, case, 20)["regression"] >= 19
+    found = simulation.verdicts(noise, simulation.Shape(*shape), law, case, 20)
+    assert found["regression"] >= 15
+    assert found["no regression"] <= 1  # the rest is said to be untold
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (25, 1, 1), (5, 1, 3)])
@@ -65,7 +67,7 @@ def test_a_drop_on_equal_runs_is_red_or_said_to_be_untold(
 ) -> None:
     for name in MAIN:
         found = simulation.verdicts(noise, simulation.Shape(*shape), "none", f"drop in {name}", 20)
-        assert found["regression"] >= 18
+        assert found["regression"] >= 15
         assert found["no regression"] == 0
     assert simulation.verdicts(noise, simulation.Shape(*shape), "none", "nothing", 10) == {"no regression": 10}
 
@@ -80,12 +82,15 @@ def test_the_page_shows_the_simulation(simulation: ModuleType) -> None:
     for (shape, words), entries in rows.items():
         law = next(law for law, name in simulation.LAWS.items() if name == words)
         known = zip(simulation.cases_of(law), entries, strict=False)
-        red = {case: float(entry.split(" / ")[0]) for case, entry in known}
+        shares = {case: [float(share) for share in entry.split(" / ")] for case, entry in known if entry != "–"}
+        red = {case: share[0] for case, share in shares.items()}
         assert red["nothing"] <= 5
         if law not in simulation.HARMLESS:
             assert min(red["one cell collapses"], red["one seed collapses"]) >= 95
         if law == "none" or (law == "training" and shape in ("5 × 3 × 2", "5 × 8 × 1", "25 × 8 × 3")):
-            assert min(red[case] for case in ("drop in headline", "drop in f1", "drop on a family")) >= 95, (shape, law)
+            drops = ("drop in headline", "drop in f1", "drop on a family")
+            assert min(red[case] for case in drops) >= 75, (shape, law)
+            assert max(shares[case][2] for case in drops) <= 5, (shape, law)
 
 
 def test_every_method_was_measured(noise: Any) -> None:
