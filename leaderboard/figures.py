@@ -141,7 +141,7 @@ def l0_figure(board: Board) -> Figure:
         for target in (1.0, *own["multiple"].dropna()):
             axes.axvline(target, color="#888888", linewidth=0.8, linestyle=":", zorder=0.8)
         _l0_scales(axes, points)
-    figure.supxlabel("L0 reached, in multiples of the world's mean L0", fontsize=8)
+    figure.supxlabel("L0 reached, in multiples of the L0 that the task tells", fontsize=8)
     figure.supylabel("score", fontsize=8)
     return figure
 

@@ -56,15 +56,15 @@ def curve_points(methods: Collection[str]) -> dict[str, Point]:
 
 
 def reached(record: Record) -> dict[str, float | None]:
-    """Return ``reached``, the L0 in multiples of the world's mean, and ``missed``, its share above or below what the method was told.
+    """Return ``reached``, the L0 in multiples of the one that the task tells, and ``missed``, its share above or below the method's aim.
 
-    References are told nothing. None where a record does not say.
+    A task tells the world's mean, but where it asks what a wrong one does. References are told nothing. None where a record does not say.
     """
-    l0, mean = record.scores.get("l0"), record.world.get("mean_l0")
+    l0, mean, of_mean = record.scores.get("l0"), record.world.get("mean_l0"), record.world.get("told_l0", 1.0)
     told = record.hyperparameters.get(L0, 1.0)
-    if record.status != "ok" or l0 is None or not _positive(mean):
+    if record.status != "ok" or l0 is None or not _positive(mean) or not _positive(of_mean):
         return {"reached": None, "missed": None}
-    share = l0 / float(mean)  # type: ignore[arg-type]
+    share = l0 / float(mean) / float(of_mean)  # type: ignore[arg-type]
     missed = share / float(told) - 1.0 if record.kind != "reference" and _positive(told) else None  # type: ignore[arg-type]
     return {"reached": share, "missed": missed}
 

@@ -144,7 +144,7 @@ def _over_l0(board: Board, file: str | None) -> str:
             cells.append(unbroken(texts[0]) if texts else NONE)
         rows.append([code(str(method)), *cells])
     return (
-        "### Score over L0\n\nScore, and the L0 reached in multiples of the world's mean L0, of methods that were also told another L0"
+        "### Score over L0\n\nScore, and the L0 reached in multiples of the L0 that the task tells, of methods that were also told another L0"
         f" (×). Compare at matched L0, within {MATCHED:.0%} of what was told.\n\n"
         + table(["method", "as in the standings", *(f"×{multiple:g}" for multiple in multiples)], rows, left=1)
         + f"\n![Score against the L0 reached]({file})\n\n"
@@ -269,7 +269,7 @@ def _worlds(board: Board) -> str:
         return unbroken(" to ".join(ends))
 
     heads = {"n_features": "n", "dim": "d", "n_latents": "n_q", "n_sites": "sites", "interference_reached": "M reached"}
-    heads |= {"interference": "M", "mean_l0": "mean L0", "extreme_sparsity": "1 − S ≤ 1/n"}
+    heads |= {"interference": "M", "mean_l0": "mean L0", "told_l0": "told (×)", "extreme_sparsity": "1 − S ≤ 1/n"}
     recorded = [name for name in board.worlds.columns if name != "task"]
     facts = [name for name in heads if name in recorded] + [name for name in recorded if name not in heads]
     rows = [[code(str(row["task"])), *(show(row[name]) for name in facts)] for row in board.worlds.to_dict("records")]

@@ -308,6 +308,7 @@ def _facts(task: Task) -> dict[str, Any]:
         "interference": spec.interference,
         "interference_reached": max(task.world.interference),
         "mean_l0": spec.mean_l0,
+        "told_l0": task.spec.told_l0,
         "extreme_sparsity": spec.extreme_sparsity,
     }
 
