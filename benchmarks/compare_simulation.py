@@ -38,11 +38,10 @@ Law = str
 LAWS: dict[Law, str] = {
     "none": "none: same source, same machine",
     "training": "measured: trainings differ",
-    "stranger": "measured, of methods and families without an entry",
     "normal": "normal, sd one tolerance, each score by itself",
     "together": "normal, sd one tolerance, all scores together",
 }
-HARMLESS = ("stranger", "together")  # laws that are asked for false alarms only
+HARMLESS = ("together",)  # a law that is asked for false alarms only
 Noise = dict[str, Scores]  # method → metric → task → scores of trainings on one world
 Values = list[dict[str, float]]  # one dict of scores per seed
 
@@ -85,8 +84,7 @@ def verdicts(noise: Noise, shape: Shape, law: Law, case: str, pairs: int) -> Cou
     ----------
     law
         ``"training"`` takes each seed's two scores from two of the four trainings that were measured on one world, for methods and
-        tasks drawn anew in each pair of runs; ``"stranger"`` does under names that `lrbench.leaderboard.noise` has no entry for; the
-        normal laws draw all scores, ``"together"`` from one number per cell; with ``"none"`` the two runs are equal.
+        tasks drawn anew in each pair of runs; the normal laws draw all scores, ``"together"`` from one number per cell; with ``"none"`` the two runs are equal.
     case
         One of `CASES`. A drop is one of `DROP` tolerances on every task of one method, drawn anew, or one of `FAMILY_LOSS` in the
         headline on one task, which is a family's only one. A cell that collapses loses all of its scores; a seed that collapses does
@@ -96,8 +94,7 @@ def verdicts(noise: Noise, shape: Shape, law: Law, case: str, pairs: int) -> Cou
     kinds = {info.name: info.kind for info in method_catalogue()}
     ranked = sorted(method for method in noise if kinds[method] != "reference")
     tasks = sorted(noise[ranked[0]]["f1"])
-    mark = "?" if law == "stranger" else ""
-    blank = {(method, task): _record(mark + method, kinds[method], mark + task) for method in noise for task in tasks}
+    blank = {(method, task): _record(method, kinds[method], task) for method in noise for task in tasks}
     cells = [(method, task) for method in ranked for task in tasks]
     if "collapses" in case:
         cells = [(method, task) for method, task in cells if min(noise[method]["headline"][task]) >= HIGH]

@@ -34,15 +34,13 @@ def deviations() -> dict[tuple[str, str, str], float]:
 
 
 def source(found: dict[tuple[str, str, str], float]) -> str:
-    """Return the tables: the assumed noise of each metric that was measured, of names that were not, and what exceeds the first."""
+    """Return the two tables: the assumed noise of each metric that was measured, and what exceeds it."""
     assumed: dict[str, float] = {}
-    strange: dict[str, float] = {}
     for metric in METRICS.values():
         measured = [value for (_, _, name), value in found.items() if name == metric.name]
         if measured:
-            most = [max(metric.tolerance, value) for value in quantiles(measured, n=100, method="inclusive")]
-            assumed[metric.name] = metric.tolerance if metric.name in MAIN else most[94]
-            strange[metric.name] = most[98]
+            most = max(metric.tolerance, quantiles(measured, n=20, method="inclusive")[-1])
+            assumed[metric.name] = metric.tolerance if metric.name in MAIN else most
     noisy = {key: value for key, value in sorted(found.items()) if value > assumed[key[2]]}
     return "\n".join(
         [
@@ -50,13 +48,6 @@ def source(found: dict[tuple[str, str, str], float]) -> str:
             "ASSUMED: dict[str, float] = {",
             *(f'    "{name}": {value:.4g},' for name, value in assumed.items()),
             "}",
-            "STRANGE: dict[str, float] = {",
-            *(f'    "{name}": {value:.4g},' for name, value in strange.items()),
-            "}",
-            *(
-                f"{name} = {{{', '.join(repr(each) for each in sorted({key[place] for key in found}))}}}"
-                for place, name in enumerate(("METHODS", "FAMILIES"))
-            ),
             "NOISY: dict[tuple[str, str, str], float] = {",
             *(
                 f'    ("{method}", "{family}", "{name}"): {value:.4g},'

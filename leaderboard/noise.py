@@ -10,8 +10,7 @@ from lrbench.metric_table import METRICS
 BRACKETS = re.compile(r"\[[^\[\]]*\]")  # of an address: the method with other hyper-parameters
 
 # Standard deviations over trainings on one world, as `lrbench study noise` measured them. ASSUMED: of a metric, its tolerance, or, but of
-# headline and F1, what 19 of 20 (method, family) stay below if that is more. NOISY: the others. STRANGE: of a method or a family that was
-# not measured, what 99 of 100 stay below.
+# headline and F1, what 19 of 20 (method, family) stay below if that is more. NOISY: the others.
 # written by benchmarks/noise_table.py
 # of 4225 (method, family, metric), 212 exceed what is assumed of the metric
 ASSUMED: dict[str, float] = {
@@ -34,66 +33,6 @@ ASSUMED: dict[str, float] = {
     "recall_alone": 0.05,
     "recall_with_child": 0.05,
     "mcc": 0.02243,
-}
-STRANGE: dict[str, float] = {
-    "headline": 0.05473,
-    "found": 0.04931,
-    "rare": 0.1121,
-    "matched_dec": 0.03258,
-    "matched_enc": 0.02803,
-    "mip_dec": 0.03065,
-    "mip_enc": 0.02588,
-    "recovery_dec": 0.09335,
-    "recovery_enc": 0.05,
-    "f1": 0.04953,
-    "precision": 0.05531,
-    "recall": 0.05487,
-    "fvu": 3.488,
-    "dead": 0.05,
-    "polysemanticity": 0.06161,
-    "absorption": 0.05,
-    "recall_alone": 0.06912,
-    "recall_with_child": 0.05,
-    "mcc": 0.03255,
-}
-METHODS = {
-    "acs_sae",
-    "batchtopk_sae",
-    "batchtopk_sae+anchored",
-    "crosscoder",
-    "crosscoder+anchored",
-    "dictionary_learning",
-    "gated_sae",
-    "gated_sae+anchored",
-    "ica",
-    "jumprelu_sae",
-    "jumprelu_sae+anchored",
-    "kmeans",
-    "ksvd",
-    "matryoshka_sae",
-    "matryoshka_sae+anchored",
-    "nmf",
-    "pca",
-    "relu_sae",
-    "relu_sae+anchored",
-    "topk_sae",
-    "topk_sae+anchored",
-    "topk_sae+autoanchor",
-    "topk_sae+resample",
-    "transcoder",
-    "transcoder+anchored",
-}
-FAMILIES = {
-    "absorption",
-    "correlation",
-    "frequency",
-    "heavy_tail",
-    "hedging",
-    "hierarchy",
-    "noise",
-    "sparsity",
-    "superposition",
-    "wrong_l0",
 }
 NOISY: dict[tuple[str, str, str], float] = {
     ("acs_sae", "absorption", "f1"): 0.03347,
@@ -318,15 +257,12 @@ NOISIEST = max(
 def assumed_noise(method: str, family: str, metric: str) -> float:
     """Return the standard deviation of one cell's score over trainings that is assumed.
 
-    It is the metric's, or what was measured of the method on the family if that is more. A method or a family that was not measured has a
-    bound that few exceed; a metric that nothing was measured of is taken to be as noisy, in tolerances, as the noisiest that is known.
+    It is the metric's, or what was measured of the method on the family if that is more. A metric that nothing was measured of is taken
+    to be as noisy, in tolerances, as the noisiest that is known.
     """
-    method = BRACKETS.sub("", method)
     if metric not in ASSUMED:
         return METRICS[metric].tolerance * NOISIEST
-    if method not in METHODS or family not in FAMILIES:
-        return STRANGE[metric]
-    return NOISY.get((method, family, metric), ASSUMED[metric])
+    return NOISY.get((BRACKETS.sub("", method), family, metric), ASSUMED[metric])
 
 
 def assumed_difference(method: str, family: str, metric: str) -> float:
