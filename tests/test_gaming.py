@@ -5,6 +5,7 @@ A trick knows its own dictionary, the training inputs and the anchors, nothing o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cache
 
@@ -20,7 +21,7 @@ from lrbench.scoring.found import find, mean, scales
 from lrbench.scoring.matching import unit_rows
 from lrbench.task import Task
 
-LIFT = 0.002
+LIFT, LUCK = 0.002, 0.01
 KEPT = 0.3  # of its headline, at most, by what points the wrong way or is always on
 METHODS = ("topk_sae", "jumprelu_sae", "kmeans")
 TASKS = ("hierarchy/depth3-exclusive", "correlation/0.8", "absorption/rare", "superposition/4.00x", "absorption/even")
@@ -150,12 +151,11 @@ def test_this_headline_is_the_one_of_a_record() -> None:
     assert found > 0.3
 
 
-@pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("method", METHODS)
-def test_no_trick_lifts_the_headline(method: str, name: str) -> None:
-    """As a mean over the seeds, as a leaderboard has it: at this scale one rare feature that is hit by luck is 0.01 of one seed's."""
+def test_no_trick_lifts_the_headline(method: str) -> None:
+    """As a mean over tasks and seeds, as a leaderboard has it; at this scale one rare feature that is hit by luck is 0.01 of one cell's."""
     lifts: dict[str, list[float]] = {}
-    for seed in SEEDS:
+    for name, seed in itertools.product(TASKS, SEEDS):
         task, dictionary, before = trained(method, name, seed)
         cheat = Cheat(dictionary, task)
         tricks = cheat.for_all()
@@ -163,7 +163,8 @@ def test_no_trick_lifts_the_headline(method: str, name: str) -> None:
             tricks |= {f"{trick} ({share})": made for trick, made in cheat.for_some(share).items()}
         for trick, made in tricks.items():
             lifts.setdefault(trick, []).append(headline(made, task) - before)
-    assert {trick: lift for trick, lift in lifts.items() if sum(lift) / len(SEEDS) > LIFT} == {}
+    assert {trick: lift for trick, lift in lifts.items() if sum(lift) / len(lift) > LIFT} == {}
+    assert {trick: lift for trick, lift in lifts.items() if max(lift) > LUCK} == {}
     for neutral in ("decoder rescaled", "encoder rescaled", "both rescaled", "threshold 0", "no selection"):
         assert max(map(abs, lifts[neutral])) < 1e-4, neutral
 

@@ -64,8 +64,8 @@ def label(measure: str) -> str:
 
     Examples
     --------
-    >>> label("L̃ of the true dictionary / L; 1 where there is none")
-    'L̃ of the true dictionary / L'
+    >>> label("L̃ / L of the truth; 1 where there is none")
+    'L̃ / L of the truth'
     """
     return textwrap.fill(re.split("[;,] ", measure)[0], LABEL_WIDTH)
 
