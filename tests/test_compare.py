@@ -15,6 +15,7 @@ from lrbench.leaderboard.compare import DEFAULT_METRICS, Comparison, compare
 from lrbench.leaderboard.compare_report import as_json, as_markdown, as_text
 from lrbench.leaderboard.compare_source import Side
 from lrbench.leaderboard.judge import ALPHA, Change
+from lrbench.leaderboard.noise import assumed_noise
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
 
@@ -86,7 +87,10 @@ def test_direction_and_tolerance_are_the_metrics(metric: str) -> None:
     base = [r.model_copy(update={"scores": {metric: 0.5}}) for r in run(seeds=range(6))]
     tolerance = METRICS[metric].tolerance
     sign = -1 if METRICS[metric].direction == "higher" else 1
-    for by, outcome, code in ((3, "worse", 1), (0.5, "unchanged", 0), (-0.5, "unchanged", 0), (-3, "better", 0)):
+    far = 3 * max(
+        1.0, assumed_noise("m", "a", metric) / tolerance
+    )  # what is assumed of the noise has to be left behind
+    for by, outcome, code in ((far, "worse", 1), (0.5, "unchanged", 0), (-0.5, "unchanged", 0), (-far, "better", 0)):
         comparison = compare(base, shifted(base, metric, sign * by * tolerance, jitter=0), [metric])
         assert change(comparison, "m", metric).outcome == outcome
         assert change(comparison, "n", metric).outcome == "unchanged"
