@@ -162,7 +162,7 @@ def test_other_scores_turn_a_run_red_and_ask_for_no_seeds() -> None:
 
 
 def test_a_score_without_measured_noise_is_as_noisy_as_the_noisiest(monkeypatch: pytest.MonkeyPatch) -> None:
-    ratios = [x / METRICS[name].tolerance for (_, _, name), x in NOISY.items()]
+    ratios = [noise / METRICS[name].tolerance for name, noise in ASSUMED.items()]
     assert max(ratios) > 1
     assert assumed_noise("m", "a", "headline") == ASSUMED["headline"] == METRICS["headline"].tolerance
     monkeypatch.delitem(ASSUMED, "headline")
