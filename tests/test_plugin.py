@@ -164,13 +164,13 @@ def test_a_baseline(project: pytest.Pytester) -> None:
     doctor("easy/steady.seed1", task_hash="another")
     path = doctor("hard/steady.seed0")
     scores = json.loads(path.read_text())["scores"]
-    doctor("hard/steady.seed0", scores=scores | {"headline": scores["headline"] + 0.5, "fvu": scores["fvu"] - 0.3})
+    doctor("hard/steady.seed0", scores=scores | {"headline": scores["headline"] + 0.5, "mcc": scores["mcc"] + 0.3})
     scores = json.loads(doctor("hard/steady.seed1").read_text())["scores"]
     doctor("hard/steady.seed1", scores=scores | {"headline": scores["headline"] + 0.019, "fvu": scores["fvu"] - 0.019})
     result = project.runpytest_subprocess(*run, "--lrbench-baseline", "base", "-v")
     result.assert_outcomes(passed=1, failed=1, skipped=2)
     result.stdout.fnmatch_lines(
-        ["headline is worse by 0.500: * in the baseline, now * (tolerance 0.02)", "fvu is worse by 0.300: *"]
+        ["headline is worse by 0.500: * in the baseline, now * (tolerance 0.02)", "mcc is worse by 0.300: *"]
     )
     result.stdout.fnmatch_lines(["FAILED *waves/hard[[]steady-seed0] - Failed: headline is worse by 0.500: *"])
     result.stdout.fnmatch_lines(
@@ -325,7 +325,7 @@ def test_collecting_loads_no_torch_and_imports_no_file_twice(record_property: py
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     record_property("seconds", round(time.monotonic() - began, 2))  # type: ignore[operator]
     *ids, last = done.stdout.splitlines()
-    assert "tasks/superposition.py::superposition/1.30x[topk_sae-seed0]" in ids
+    assert "tasks/superposition.py::superposition/4.00x[topk_sae-seed0]" in ids
     assert last.startswith("0 False "), done.stdout + done.stderr
     assert "'lrbench.tasks.noise'" in last
     assert re.search(r"'(tasks\.)?noise'|'tasks'", last) is None
