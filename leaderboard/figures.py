@@ -12,7 +12,7 @@ from lrbench.errors import LrbenchError
 from lrbench.foreign import replace_file
 
 from .compile import Board
-from .palette import styles
+from .styles import styles
 from .traps import heat
 
 if TYPE_CHECKING:

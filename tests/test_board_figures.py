@@ -15,7 +15,8 @@ from lrbench.falsify.figure import label
 from lrbench.falsify.predictions import PREDICTIONS
 from lrbench.leaderboard.compile import Board, compile_boards
 from lrbench.leaderboard.figures import recovery_figure, where_figure
-from lrbench.leaderboard.palette import _oklab, palette, styles
+from lrbench.leaderboard.styles import styles
+from lrbench.pages.palette import _oklab, palette
 from lrbench.record import Provenance, Record, Timing
 
 APART = 0.06  # in OKLab: a step that is seen beside each other

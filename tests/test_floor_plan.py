@@ -63,11 +63,11 @@ ROOMS = {
     "running": ("worker", "provenance", "device", "training_files", "cell", "preload", "pool", "grouped", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "ladder": ("axes", "limit", "breakdown", "curves", "schedule", "plane", "summary", "words", "figure", "report"),
-    "pages": ("interval", "markdown", "terminal"),
+    "pages": ("interval", "markdown", "palette", "terminal"),
     "studies": ("engine_quality", "falsify", "ladder", "noise", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
     "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "compile", "separation", "traps", "noise", "paired", "collapse",
-                    "compare_cells", "judge", "compare", "compare_source", "standing_tables", "render", "compare_report", "palette", "figures",
+                    "compare_cells", "judge", "compare", "compare_source", "standing_tables", "render", "compare_report", "styles", "figures",
                     "__init__"),
 }  # fmt: skip
 # Where being lower is not enough: all that these may know.

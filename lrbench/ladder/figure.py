@@ -14,15 +14,12 @@ from lrbench.ladder.curves import REFERENCE, Curves, Ladder
 from lrbench.ladder.limit import density_limit
 from lrbench.ladder.plane import Plane, edge_of
 from lrbench.ladder.schedule import DENSITIES, METHODS, UNDERSAMPLINGS
+from lrbench.pages.palette import palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (
-    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22",
-    "#0b1f7a", "#5d0016", "#7be07b", "#f5c518", "#00594c", "#b0a0f0", "#ff9d8a",
-)  # fmt: skip
 GREY = "#444444"
 ACROSS = 5
 STYLE: dict[str, Any] = {"font.size": 7, "font.family": "DejaVu Sans"}
@@ -32,7 +29,7 @@ def colours_of(methods: Sequence[str]) -> dict[str, str]:
     """Return a colour for each method, that no other has; the reference's is grey."""
     others = [name for name in methods if name not in METHODS]
     every = [name for name in (*METHODS, *others) if name != REFERENCE]  # the same in every figure, whoever is in it
-    colours = dict(zip(every, COLOURS, strict=False)) | {REFERENCE: GREY}
+    colours = dict(zip(every, palette(len(every)), strict=True)) | {REFERENCE: GREY}
     return {name: colours[name] for name in methods}
 
 

@@ -1,15 +1,10 @@
-"""A colour for each method that no other has, a line for each of its twins, and greys for the references."""
+"""Colours that can be told apart, as many as are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from lrbench.catalogue.methods import split
-from lrbench.catalogue.source import TWINS
-
-DASHES: dict[str, Any] = dict(zip(("", *TWINS), ("-", "--", ":", "-.", (0, (4, 1, 1, 1, 1, 1))), strict=False))
 LIGHTNESS = 0.42, 0.74  # in OKLab: dark enough on white, and not black
 LEAST_CHROMA = 0.09  # greys are for the references
 STEPS = 16  # per channel, of the colours to choose from
@@ -41,32 +36,6 @@ def palette(count: int) -> list[str]:
         distances = np.minimum(distances, np.linalg.norm(lab - lab[chosen[-1]], axis=1).round(9))
         chosen.append(int(distances.argmax()))
     return ["#" + "".join(f"{round(255 * channel):02x}" for channel in rgb[place]) for place in chosen[:count]]
-
-
-def styles(kinds: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return ``color`` and ``linestyle`` of each method.
-
-    Parameters
-    ----------
-    kinds
-        Method → ``"sdl"``, ``"baseline"`` or ``"reference"``.
-    """
-    references = sorted(name for name, kind in kinds.items() if kind == "reference")
-    bases = sorted({_base(name) for name, kind in kinds.items() if kind != "reference"})
-    colours = dict(zip(bases, palette(len(bases)), strict=False))
-    found = {}
-    for name, kind in kinds.items():
-        if kind == "reference":
-            grey = 0.7 * references.index(name) / len(references)
-            found[name] = {"color": f"{grey:.2f}", "linestyle": (0, (1, 1))}
-        else:
-            found[name] = {"color": colours[_base(name)], "linestyle": DASHES[split(name)[2]]}
-    return found
-
-
-def _base(name: str) -> str:
-    base, inside, _ = split(name)
-    return base if inside is None else f"{base}[{inside}]"
 
 
 def _oklab(rgb: Any) -> Any:
