@@ -41,7 +41,7 @@ LAWS: dict[Law, str] = {
     "normal": "normal, sd one tolerance, each score by itself",
     "together": "normal, sd one tolerance, all scores together",
 }
-HARMLESS = ("together",)  # a law that is asked for false alarms only
+FALSE_ALARMS_ONLY = ("together",)  # a law that is asked for false alarms only
 Noise = dict[str, Scores]  # method → metric → task → scores of trainings on one world
 Values = list[dict[str, float]]  # one dict of scores per seed
 
@@ -148,7 +148,7 @@ def _spoil(values: Values, case: str, another: str, *, alone: bool) -> None:
         for value in values:
             value["headline"] -= FAMILY_LOSS * alone
     elif case.startswith("drop in "):
-        name = case.removeprefix("drop in ").replace("another", another)
+        name = another if case == "drop in another" else case.removeprefix("drop in ")
         for value in values:
             if name in value:
                 value[name] -= _better(name) * DROP * METRICS[name].tolerance
@@ -205,7 +205,7 @@ def report(noise: Noise, pairs: int) -> str:
 
 def cases_of(law: Law) -> tuple[str, ...]:
     """Return the cases that are simulated with a law."""
-    return CASES[:1] if law in HARMLESS else CASES
+    return CASES[:1] if law in FALSE_ALARMS_ONLY else CASES
 
 
 def pairs_of(shape: Shape, case: str, pairs: int) -> int:

@@ -255,7 +255,7 @@ def test_the_readme_shows_a_screenful_of_the_page() -> None:
     shown = re.findall(r"^\| [^|]+ \| `([a-z_]+)` ", excerpt, re.MULTILINE)
     assert 0 < len(shown) <= 10
     assert set(shown) <= {info.name for info in methods_for()}
-    assert re.findall(r"!\[.*\]\((.*)\)", excerpt)  # `test_links_lead_somewhere` follows it
+    assert re.findall(r"!\[.*\]\((.*)\)", excerpt)  # `test_links_resolve` follows it
     assert text.index("<!-- excerpt:end -->") < text.index("\n## ", text.index("<!-- excerpt:end -->"))
 
 

@@ -66,7 +66,7 @@ def _header(records: Sequence[Record], suite: str) -> str:
     return f"""# Where each method breaks
 
 Written by `lrbench study ladder --suite {suite}` from records; no number here is typed by hand. The default world of the suite is made
-harder along one axis at a time, and a method *breaks* at the level where its headline falls to {HALF:g}. Every method is trained on {SCAN}
+harder along one axis at a time, and a method *breaks* at the level where its headline falls to {HALF:g}. Every method of the table is trained on {SCAN}
 levels of an axis; then the bracket of every method and seed is halved until its ends are no more than {STEP - 1:.0%} apart (or whole numbers
 next to each other), and the level in between is read off the straight line. {seeds}
 Hyper-parameters are the catalogue's and were not tuned here."""
