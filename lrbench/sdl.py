@@ -102,6 +102,9 @@ class SDL(Method):
                 raise LrbenchError(
                     f"the term {type(term).__name__} with the rule {found}: expected the rule {needed}; change one of them"
                 )
+        k = getattr(self.rule, "k", None)
+        if self.l0 != 1.0 and k is not None:
+            raise LrbenchError(f"l0={self.l0} beside k={k}: expected one of them; leave one out")
         if self.l0 != 1.0 and not self.rule.holds_l0 and not self.steered:
             raise LrbenchError(
                 f"l0={self.l0}: nothing in this method can follow it; expected a rule such as TopK() or a term such as L1()"

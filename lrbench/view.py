@@ -34,7 +34,7 @@ class Budget:
     batch_size
         The batch size that the scale was laid out for; a method may choose another within ``n_samples``.
     l0
-        Active latents per sample to aim at: the world's mean number of active features, exactly.
+        Active latents per sample to aim at: the world's mean number of active features, exactly but where a task tells it wrong.
     """
 
     n_latents: int

@@ -34,7 +34,7 @@ class AlternatingConvexSearch(Method):
         view = view.paired(self.pair)
         p = {name: t.detach() for name, t in start_parameters(view, Rule(), generator(seed, "init")).items()}
         w_enc, b_enc, w_dec, b_dec = p["W_enc"], p["b_enc"], p["W_dec"], p["b_dec"]
-        k = min(len(w_enc), max(1, round(self.l0 * view.budget.l0)))
+        k = view.budget.k(self.l0)
         x, target = view.head(min(self.samples, max(1, view.budget.n_samples // self.passes)))
         target = target - b_dec
         codes, passes, step = topk_codes(w_enc, b_enc, x, k), view.budget.n_samples // len(x) - 1, 1.0

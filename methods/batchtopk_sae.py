@@ -2,7 +2,7 @@
 
 σ: BatchTopK of ReLU, a fixed threshold after training. Loss: squared error + AuxK.
 Source: Bussmann et al. 2024, arXiv 2412.06410.
-Differs: the threshold is calibrated once on training samples after the last step, not averaged during training.
+Differs: the threshold is calibrated once on training samples after the last step, not averaged during training; α of AuxK is 1/4.
 """
 
 from lrbench.rules import BatchTopK

@@ -17,10 +17,8 @@ from lrbench.methods._code import CALIBRATION_SAMPLES, linear_dictionary
 from lrbench.methods._lasso import lasso
 from lrbench.view import TrainView
 
-CANDIDATES, MOST = (
-    6,
-    48,
-)  # atoms of a sample's lasso, as a multiple of the L0, and at most: the time grows with their square
+CANDIDATES = 6  # atoms of a sample's lasso, as a multiple of the L0
+MOST = 48  # of them: the time grows with their square
 UNUSED = 1e-6  # sum of an atom's squared weights
 
 
@@ -41,7 +39,7 @@ class OnlineDictionaryLearning(Method):
             x = batch[batch.norm(dim=1) > UNUSED].cpu()
             unused = (used.diagonal() <= UNUSED).nonzero().flatten()[: len(x)]
             atoms[unused] = normalize(x[: len(unused)], dim=1)
-            codes = lasso(x, atoms, self.alpha, min(n, MOST, max(1, round(CANDIDATES * target))))
+            codes = lasso(x, atoms, self.alpha, min(MOST, view.budget.k(CANDIDATES * self.l0)))
             used.mul_(step / (step + 1)).addmm_(codes.T, codes)
             meant.mul_(step / (step + 1)).addmm_(codes.T, x)
             _update(atoms, used, meant)

@@ -2,7 +2,8 @@
 
 σ: Heaviside gate times ReLU magnitude, a JumpReLU once trained. Loss: squared error + λ‖gate‖₁ + the gate's own
 reconstruction through a frozen decoder. Source: Rajamanoharan et al. 2024a, arXiv 2404.16014.
-Differs: decoder rows are renormalised after each step; no resampling.
+Differs: decoder rows are renormalised after each step; no resampling; λ is steered to the L0 that is aimed at, and
+thresholds move together at the end.
 """
 
 from lrbench.rules import Gated

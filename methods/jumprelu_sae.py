@@ -2,7 +2,8 @@
 
 σ: JumpReLU. Loss: squared error + λ·L0 with straight-through gradients.
 Source: Rajamanoharan et al. 2024b, arXiv 2407.14435.
-Differs: a rectangle kernel of width 0.3 in units of a feature's magnitude; no pre-activation ReLU; no warm-up of λ.
+Differs: a rectangle kernel of width 0.3 in units of a feature's magnitude; no pre-activation ReLU; λ is steered to the L0
+that is aimed at, and thresholds move together at the end.
 """
 
 from lrbench.rules import JumpReLU

@@ -1,7 +1,7 @@
 """K-SVD: sparse codes by matching pursuit, then one atom at a time together with its weights.
 
 σ: BatchTopK with the task's L0. Source: Aharon et al. 2006; the approximate update of Rubinstein et al. 2008. Differs: every
-round sees other samples; weights are >= 0; an unused atom becomes a badly reconstructed sample; the scored encoder is linear.
+round sees the next batch; weights are >= 0; an unused atom becomes a badly reconstructed sample; the scored encoder is linear.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class KSVD(Method):
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return the atoms of the last round."""
-        k, atoms = max(1, round(self.pursuit * self.l0 * view.budget.l0)), torch.empty(0)
+        k, atoms = view.budget.k(self.pursuit * self.l0), torch.empty(0)
         for batch, _ in view.batches(max(1, min(view.n_distinct, view.budget.n_samples // self.rounds))):
             x = batch[batch.norm(dim=1) > 1e-6]
             if not len(atoms):

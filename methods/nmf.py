@@ -11,7 +11,7 @@ from sklearn.decomposition import MiniBatchNMF
 
 from lrbench.dictionary import Dictionary
 from lrbench.method import Method
-from lrbench.methods._code import linear_dictionary
+from lrbench.methods._code import CALIBRATION_SAMPLES, linear_dictionary
 from lrbench.methods._sklearn import ended_by_budget, random_state
 from lrbench.view import TrainView
 
@@ -44,7 +44,7 @@ class NonNegativeParts(Method):
             parts.fit(halves.numpy())
         found = torch.from_numpy(parts.components_).float()
         rows = torch.nn.functional.normalize(found[:, : view.d_in] - found[:, view.d_in :], dim=1)
-        return linear_dictionary(rows, x, self.l0 * view.budget.l0)
+        return linear_dictionary(rows, x[:CALIBRATION_SAMPLES], self.l0 * view.budget.l0)
 
 
 METHOD = NonNegativeParts()

@@ -2,7 +2,8 @@
 
 σ: ReLU. Loss: squared error + λ‖x_q‖₁ with unit decoder rows.
 Source: Bricken et al. 2023, https://transformer-circuits.pub/2023/monosemantic-features; Cunningham et al. 2023, arXiv 2309.08600.
-Differs: decoder rows are renormalised after each step without first removing the gradient's radial part; no resampling.
+Differs: decoder rows are renormalised after each step without first removing the gradient's radial part; no resampling; λ is
+steered to the L0 that is aimed at.
 """
 
 from lrbench.rules import Rule

@@ -26,8 +26,8 @@ def mean_l0(latents: Latents) -> Float[Tensor, ""]:
 class Controller:
     """The pressure of one training, or of a group of them at once: a factor of the weights of all terms that punish activity.
 
-    It starts at 1 and moves as log m += s·tanh(3·(e + h·ė)), where e is the logarithm of the L0 over the target and e + h·ė what it will be
-    when it goes on as it does for a seventh of the run: the pressure stays where it is while the L0 falls fast enough. After the idea of
+    It starts at 1 and moves as log m += s·tanh(`GAIN`·(e + h·ė)), where e is the logarithm of the L0 over the target and e + h·ė what it will be
+    when it goes on as it does for `AHEAD` of the run: the pressure stays where it is while the L0 falls fast enough. After the idea of
     SynthSAEBench's controller (arXiv 2602.14687); all its constants are shares of the run. Everything is a tensor on the device, so that
     no step waits for it.
 

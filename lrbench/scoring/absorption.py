@@ -114,4 +114,4 @@ def parent_rows(
 
 
 def _mean(values: Tensor) -> float:
-    return float(values.double().mean()) if len(values) else math.nan
+    return float(values.double().mean())  # NaN where there are none

@@ -112,7 +112,7 @@ class Scale:
     ceiling: float
 
     def __call__(self, found: float) -> float:
-        """Return the share of the way from the floor to the ceiling; NaN where the oracle finds no more than chance does."""
+        """Return the share of the way from the floor to the ceiling; NaN where the oracle finds no more than `LEAST` beyond chance."""
         reach = self.ceiling - self.floor
         return (found - self.floor) / reach if reach > LEAST else float("nan")
 

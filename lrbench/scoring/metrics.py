@@ -160,12 +160,8 @@ def escape(
     escaped = []
     for feature in sorted(trapped):
         latent = int(partner[feature])
-        own = latent >= 0
-        own = (
-            own
-            and float(similarity(dictionary.W_dec[latent : latent + 1], true[feature : feature + 1]))
-            > RECOVERY_THRESHOLD
-        )
+        row, direction = dictionary.W_dec[latent : latent + 1], true[feature : feature + 1]
+        own = latent >= 0 and float(similarity(row, direction)) > RECOVERY_THRESHOLD
         for child in task.spec.world.children.get(feature, ()):
             shown = fires[features.rows[features.indices == child], latent]
             own = own and (len(shown) == 0 or float(shown.float().mean()) > WITH_CHILD)
