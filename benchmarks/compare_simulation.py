@@ -24,7 +24,7 @@ from lrbench.leaderboard.judge import DROP, MAIN
 from lrbench.metric_table import METRICS
 from lrbench.record import Provenance, Record, Timing
 from lrbench.store import read_packed
-from lrbench.studies.noise import TRAININGS, Scores, noise_of
+from lrbench.studies.noise import Scores, noise_of
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "compare.md"
@@ -68,13 +68,7 @@ CASES = (
 def load_noise() -> Noise:
     """Return what `lrbench study noise` measured, from its committed records."""
     found = noise_of(read_packed(find_study("noise").packed("quick")))
-    return {
-        method: {
-            name: {task: values for task, values in tasks.items() if len(values) == TRAININGS}
-            for name, tasks in sorts["training"].items()
-        }
-        for method, sorts in found.items()
-    }
+    return {method: sorts["training"] for method, sorts in found.items()}
 
 
 def verdicts(noise: Noise, shape: Shape, law: Law, case: str, pairs: int) -> Counter[Verdict]:

@@ -104,7 +104,7 @@ def compare(
     """
     names = _checked(metrics)
     cells = pair_cells(base, head, names)
-    main = tuple(dict.fromkeys(metrics)) or MAIN
+    main = names if metrics else MAIN
     changes = judge(cells.pairs, names, main)
     collapsed = collapses([(a, b) for a, b in cells.pairs if a.kind != "reference"], names)
     verdict, why = _verdict(cells, names, main, changes, collapsed, require_all=require_all)

@@ -38,12 +38,8 @@ def standings(
     known = cells[[cell in counted for cell in zip(cells["method"], cells["task"], strict=True)]]
     ahead: set[tuple[str, str]] = set()
     for pair in {row["pair"] for row in rows}:
-        peers = {row["method"]: row["tasks"] for row in rows if row["pair"] == pair and row["ranked"]}
-        peers = {
-            name: tasks
-            for name, tasks in peers.items()
-            if known[known["method"] == name]["seed"].nunique() >= FEWEST_SEEDS
-        }
+        enough = (row for row in rows if row["pair"] == pair and row["ranked"] and row["seeds"] >= FEWEST_SEEDS)
+        peers = {row["method"]: row["tasks"] for row in enough}
         own = methods_ahead(known, peers) if ranking else set()
         ahead |= own
         for row in rows:

@@ -59,12 +59,10 @@ class Difference:
         return 0.0 if self.error == 0.0 else float(stdtrit(self.freedom, 0.5 + LEVEL / 2) * self.error)
 
 
-def scores_of(
-    cells: pd.DataFrame, column: str = "headline"
-) -> dict[str, dict[tuple[str, str], dict[tuple[int, str], float]]]:
-    """Return each method's known scores, task by task and world by world."""
+def scores_of(cells: pd.DataFrame) -> dict[str, dict[tuple[str, str], dict[tuple[int, str], float]]]:
+    """Return each method's known headlines, task by task and world by world."""
     found: dict[str, dict[tuple[str, str], dict[tuple[int, str], float]]] = {}
-    names = ("method", "family", "task", "seed", "world", column)
+    names = ("method", "family", "task", "seed", "world", "headline")
     for method, family, task, seed, world, score in zip(*(cells[name] for name in names), strict=True):
         if not math.isnan(score):
             found.setdefault(str(method), {}).setdefault((str(family), str(task)), {})[int(seed), str(world)] = score

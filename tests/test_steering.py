@@ -107,7 +107,7 @@ def test_an_l0_that_is_none_is_one_line(l0: float) -> None:
 
 
 def test_an_l0_beside_a_k_is_one_line() -> None:
-    with pytest.raises(LrbenchError, match="^l0=2.0 beside k=4: expected one of them; leave one out$"):
+    with pytest.raises(LrbenchError, match=r"^l0=2.0 beside k=4: expected one of them; leave one out$"):
         SDL(rule=TopK(k=4), l0=2.0)
     assert SDL(rule=TopK(k=4)).rule.known_k() == 4
 

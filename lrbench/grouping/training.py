@@ -127,7 +127,8 @@ class _Program:
         self.now = torch.zeros((), device=device)
         self.last_fired = torch.zeros(n, first.view.budget.n_latents, device=device)
         targets = [member.method.aim(member.view.budget).l0 for member in members]
-        self.controller = Controller(torch.tensor(targets, device=device), self.steps)
+        steered = any(member.method.steered for member in members)
+        self.controller = Controller(torch.tensor(targets, device=device), self.steps, on=steered)
         self.resampled: dict[int, Step] = {}  # the last step of the members whose dead latents start anew
 
     def load(self, step: int, batch: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -170,7 +171,8 @@ class _Program:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         with torch.no_grad():
-            self.controller.steer((codes > 0).sum((1, 2)) / self.batch_size)
+            if self.controller.on:
+                self.controller.steer((codes > 0).sum((1, 2)) / self.batch_size)
             fired = codes.amax(1) > 0
             self.last_fired.copy_(torch.where(fired, self.now, self.last_fired))
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from lrbench.catalogue.address import text_of
+
 STEP = 1.1  # between two rungs: what "to within 10%" means
 FAMILY, PHASE = "ladder", "phase"
 
@@ -83,7 +85,7 @@ class Axis:
 
     def task(self, rung: int) -> str:
         """Return the name of a rung's task; the first is the catalogue's."""
-        return f"{FAMILY}/{self.name}" if rung == 0 else f"{FAMILY}[{self.name},{_text(self.levels[rung])}]"
+        return f"{FAMILY}/{self.name}" if rung == 0 else f"{FAMILY}[{self.name},{text_of(self.levels[rung])}]"
 
 
 AXES = (
@@ -107,8 +109,4 @@ def axis_of(name: str) -> Axis:
 
 def phase_task(undersampling: float, density: float) -> str:
     """Return the name of the task at a place of the phase diagram: δ = d/n and ρ = mean L0 / d."""
-    return f"{PHASE}[{_text(undersampling)},{_text(density)}]"
-
-
-def _text(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)  # as `lrbench.catalogue.address.text_of` spells it
+    return f"{PHASE}[{text_of(undersampling)},{text_of(density)}]"

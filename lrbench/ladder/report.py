@@ -43,7 +43,6 @@ def page(
     planes: Mapping[str, Plane],
     suite: str,
     stem: str,
-    folder: str = "figures",
 ) -> str:
     """Return the page as markdown."""
     parts = [_header(records, suite)]
@@ -51,10 +50,10 @@ def page(
     if said:
         parts.append("\n".join(f"{place}. {sentence}" for place, sentence in enumerate(said, start=1)))
     if ladder.axes:
-        parts += [_levels(ladder), f"![Score against the level, a panel per axis]({folder}/{stem}.png)"]
+        parts += [_levels(ladder), f"![Score against the level, a panel per axis](figures/{stem}.png)"]
         parts.append(_reading())
     if planes:
-        parts += [_planes(planes), f"![Score over δ and ρ, a panel per method]({folder}/{stem}-phase.png)"]
+        parts += [_planes(planes), f"![Score over δ and ρ, a panel per method](figures/{stem}-phase.png)"]
     parts.append(f"## The records\n\n{cost(records)}\n\n{_unanswered(records)}")
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 

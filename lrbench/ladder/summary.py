@@ -1,4 +1,4 @@
-"""How far up the ladder each method gets, in one number: for the leaderboard, from records, without torch."""
+"""How far up the ladder each method gets, in one number: from records, without torch."""
 
 from __future__ import annotations
 

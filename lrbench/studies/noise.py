@@ -53,7 +53,9 @@ def noise_of(records: Sequence[Record]) -> dict[str, dict[str, Scores]]:
             own["seeds"][name][record.task] += _known(scores)
             if f"{name} 1" in again:  # a record may be older than the score
                 scores += [again[f"{name} {seed}"] for seed in range(1, TRAININGS)]
-                own["training"][name][record.task] += _known(scores)
+                known = _known(scores)
+                if len(known) == TRAININGS:
+                    own["training"][name][record.task] = known
     return found
 
 
