@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -32,11 +33,17 @@ class Numbers:
 
     def __init__(self) -> None:
         self.drawn: list[int] = []
+        self.given: list[weakref.ref[Tensor]] = []
 
     def __call__(self, block: int) -> tuple[Tensor, Tensor]:
         self.drawn.append(block)
         i = (BLOCK * block + torch.arange(float(BLOCK))).unsqueeze(1)
-        return torch.cat([i, i + 0.5], dim=1), -i
+        inputs = torch.cat([i, i + 0.5], dim=1)
+        self.given.append(weakref.ref(inputs))
+        return inputs, -i
+
+    def held(self) -> int:
+        return sum(block() is not None for block in self.given)
 
 
 def numbered(n_samples: int = 3 * BLOCK, pair: str = "autoencoder", batch_size: int = 64) -> tuple[TrainView, Numbers]:
@@ -47,10 +54,6 @@ def numbered(n_samples: int = 3 * BLOCK, pair: str = "autoencoder", batch_size: 
 
 def streaming(seed: int = 0, n_samples: int = 9600, **law: Any) -> Task:
     return Task("stream/x", "smoke", seed, replace(SMOKE, n_samples=n_samples).task(n_distinct="fresh", **law))
-
-
-def large_tensors() -> int:
-    return sum(type(thing) is Tensor and thing.numel() >= BLOCK for thing in gc.get_objects())
 
 
 def threads() -> list[str]:
@@ -109,11 +112,12 @@ def test_a_stream_of_any_length_holds_two_blocks() -> None:
     (last,) = view.batches(1000, first=199_999)
     assert last[0].double()[0, 0] == pytest.approx(199_999_000, abs=16)  # float32
     assert numbers.drawn == [199_999_000 // BLOCK, 199_999_999 // BLOCK]
-    alive = large_tensors()
+    held = []
     for _ in view.batches(1000, first=199_000):
-        assert large_tensors() - alive <= 6  # two sites of two blocks, and what one is being made of
+        held.append(numbers.held())
         if len(numbers.drawn) > 8:
             break
+    assert max(held) <= 2 <= len(numbers.given)
 
 
 @pytest.mark.parametrize("pair", ["autoencoder", "transcoder", "crosscoder"])
