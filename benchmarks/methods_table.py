@@ -58,7 +58,7 @@ TABLES = (
         ["topk_sae", "topk_sae[resample=1]", "topk_sae+resample"],
         ["escape", "headline", "recovery_dec", "dead"],
     ),
-    Table("acs:", ["superposition/1.30x"], ["acs_sae[encoder_iterations=1|3|15]"], ["headline", "f1", "fvu", "l0"]),
+    Table("acs:", ["superposition/1.30x"], ["acs_sae[encoder_iterations=1|2|15]"], ["headline", "f1", "fvu", "l0"]),
 )
 
 

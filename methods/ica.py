@@ -2,7 +2,7 @@
 
 σ: BatchTopK with the task's L0. Source: scikit-learn's FastICA. It stops when it has converged, or when the budget is spent.
 Differs: components are turned so that their activity is skewed to the positive side, as the features' is; at most as many
-latents as dimensions, whatever the width allowed.
+latents as dimensions in which the samples vary, whatever the width allowed.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from lrbench.method import Method
 from lrbench.methods._code import CALIBRATION_SAMPLES, threshold_code
 from lrbench.methods._sklearn import ended_by_budget, random_state
 from lrbench.view import TrainView
+
+SMALLEST = 1e-9  # share of the largest variance below which samples do not vary: whitening divides by it
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class IndependentComponents(Method):
         """Return the components; whitening is a pass, and so is every iteration, and the activity in the end."""
         x = view.head(max(1, view.budget.n_samples // self.passes))[0]
         passes = view.budget.n_samples // len(x)
+        variances, axes = torch.linalg.eigh(torch.atleast_2d(torch.cov(x.double().T)))
+        axes = axes[:, variances > SMALLEST * variances[-1]]
         ica = FastICA(
-            min(view.d_in, view.budget.n_latents),
+            min(axes.shape[1], view.budget.n_latents),
             whiten="unit-variance",
             whiten_solver="eigh",  # of the covariance: a tenth of the time of the samples' svd
             fun=self.contrast,
@@ -38,10 +42,10 @@ class IndependentComponents(Method):
             random_state=random_state(seed),
         )
         with ended_by_budget():
-            ica.fit(x.cpu().double().numpy())  # in single precision whitening fails on nearly equal inputs
+            ica.fit((x.double() @ axes).cpu().numpy())  # in single precision whitening fails on nearly equal inputs
         view.look_again((ica.n_iter_ + 1) * len(x))
         encoder, decoder, mean = (
-            torch.from_numpy(each).float().to(x) for each in (ica.components_, ica.mixing_.T, ica.mean_)
+            (torch.from_numpy(each).to(axes) @ axes.T).float() for each in (ica.components_, ica.mixing_.T, ica.mean_)
         )
         z = (x - mean) @ encoder.T
         signs = torch.where(z.pow(3).mean(0) < 0, -1.0, 1.0)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
-from lrbench.catalogue.methods import method_catalogue
+from lrbench.catalogue.methods import load_method, method_catalogue
 from lrbench.catalogue.source import MethodInfo
+from lrbench.catalogue.tasks import load_task
 from lrbench.contract.check import check_method
 
 # These twins train two or three times each; what they add is the same code for every method.
@@ -37,3 +39,12 @@ def test_conforms(info: MethodInfo) -> None:
         assert STOPS[info.name] in info.path.read_text(encoding="utf-8")
     else:
         assert 0.95 <= int(said[1]) / int(said[2]) <= 1.0
+
+
+def test_ica_leaves_out_directions_in_which_nothing_varies() -> None:
+    task = load_task("ladder[skew,3]", "quick", 0)
+    view = task.view()
+    varied = torch.linalg.matrix_rank(torch.cov(view.sites[0].double().T), rtol=1e-9, hermitian=True)
+    dictionary = load_method("ica").fit(view, seed=0)
+    assert dictionary.W_dec.shape[0] <= varied < view.d_in
+    assert dictionary.W_dec.isfinite().all()

@@ -25,7 +25,7 @@ FAMILIES = {  # as the project's issues name them
     "sparsity": {"0.005", "0.01", "0.05", "0.1", "0.2"},
     "frequency": {"zipf0.5", "zipf1.0", "zipf1.5"},
     "correlation": {"0.2", "0.5", "0.8"},
-    "noise": {"0.1", "0.3", "1.0", "2.0"},
+    "noise": {"0.1", "0.3", "1.0", "2.0", "4.0"},
     "hierarchy": {"depth2-exclusive", "depth2-overlapping", "depth3-exclusive", "depth3-overlapping"},
     "absorption": {"rare", "even", "dominant"},
     "heavy_tail": {"constant", "2-decades"},

@@ -89,14 +89,14 @@ class Axis:
 
 
 AXES = (
-    Axis("crowding", "features per dimension", 1.3, 12.0),
-    Axis("density", "mean L0", 1.25, 25.0),
+    Axis("crowding", "features per dimension", 1.3, 16.0),
+    Axis("density", "mean L0", 1.25, 32.0),
     Axis("interference", "interference M", 0.05, 0.5),
     Axis("noise", "noise", 0.2, 8.0),
     Axis("correlation", "correlation", 0.5, 0.99, remainder=True),
     Axis("skew", "frequency skew", 0.5, 3.0),
     Axis("depth", "hierarchy depth", 1.0, 16.0, whole=True),
-    Axis("samples", "samples per feature", 200.0, 2.1),
+    Axis("samples", "samples per feature", 200.0, 0.5),
     Axis("width", "latents per feature", 2.0, 0.25),
     Axis("bend", "bend ε", 0.1, 1.0),
 )

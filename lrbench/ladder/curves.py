@@ -44,14 +44,11 @@ class Ladder:
 def score_of(record: Record) -> float | None:
     """Return what is held against one half, `LACKING` for a cell that was skipped, None for one that failed.
 
-    That is the headline; of the reference, which the headline is scaled by, what it was before scaling where the record has that.
+    That is the headline before it is scaled by the reference: where hardly anything can be found, who finds all of that has broken too.
     """
     if record.status == "failed":
         return None
-    if record.status == "skipped":
-        return LACKING
-    found = record.scores.get("found") if record.method == REFERENCE else None
-    return record.scores.get("headline") if found is None else found
+    return LACKING if record.status == "skipped" else record.scores.get("found")
 
 
 def curves_of(records: Sequence[Record]) -> dict[str, dict[str, Curves]]:

@@ -65,8 +65,8 @@ def _header(records: Sequence[Record], suite: str) -> str:
     return f"""# Where each method breaks
 
 Written by `lrbench study ladder --suite {suite}` from records; no number here is typed by hand. The default world of the suite is made
-harder along one axis at a time, and a method *breaks* at the level where its headline falls to {HALF:g}. Every method of the table is trained on {SCAN}
-levels of an axis; then the bracket of every method and seed is halved until its ends are no more than {STEP - 1:.0%} apart (or whole numbers
+harder along one axis at a time, and a method *breaks* at the level where it finds less than half: where its mean value of a feature
+([metrics.md](metrics.md), `found`: the headline before it is scaled by the oracle) falls to {HALF:g}. Every method of the table is trained on {SCAN} levels of an axis; then the bracket of every method and seed is halved until its ends are no more than {STEP - 1:.0%} apart (or whole numbers
 next to each other), and the level in between is read off the straight line. {seeds}
 Hyper-parameters are the catalogue's and were not tuned here."""
 
@@ -104,8 +104,8 @@ def _reading() -> str:
   Zipf's law; *hierarchy depth*, chains of so many features of which each needs the one before and follows it half of the time, at the
   same mean L0; *samples*, distinct ones, shown over and over within the same budget; *bend*, ε as in
   [worlds.md](worlds.md).
-* `{REFERENCE}` knows the true directions. The headline is scaled by such a row, so it is judged by its score before scaling where the
-  records have one."""
+* `{REFERENCE}` knows the true directions. Scores are not scaled by its own here: the headline asks how much of what can be found is found,
+  and rises again where nothing can."""
 
 
 def _planes(planes: Mapping[str, Plane]) -> str:
