@@ -45,6 +45,7 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     from lrbench.foreign import replace_file
     from lrbench.store import read_results
 
+    from .breakdown import with_committed_ladder
     from .compile import compile_boards
     from .figures import save_figures
     from .render import render
@@ -57,7 +58,7 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
         raise LrbenchError(f"no results folder {str(folder)!r}: give the folder that `lrbench run --out` wrote")
     records, problems = read_results(folder)
     of_studies = sum(record.study is not None for record in records)
-    boards = compile_boards(records)
+    boards = compile_boards(with_committed_ladder(records))
     if not boards:
         asides = [f"{len(problems)} unreadable files were set aside, the first {problems[0]}"] if problems else []
         asides += [f"{of_studies} records are of studies, which stand on no leaderboard"] if of_studies else []

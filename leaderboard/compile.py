@@ -7,7 +7,7 @@ over the seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from lrbench.metric_table import METRICS
 from lrbench.pages.interval import interval
 
 from .anchored import anchored_minus_plain
+from .breakdown import breakdowns
 from .facts import Gap, gaps_of, provenance_of, world_facts
 from .l0 import curve_points, curves, reached
 from .means import natural, seed_means
@@ -41,7 +42,7 @@ class Board:
         ``half``, the half width of the headline's 95% interval (NaN with one seed). ``ranked`` is false for references and for
         methods without a score; ``rank_low, rank_high`` are the range among those of one pairing, NaN where no test is possible.
         ``best, best_at``: the best score of the method's L0 curve, and the multiple it was told (NaN: the row itself). ``missed_low, missed_high``: how far the L0 is
-        from the target, as a share of it, on the tasks where that is least and most.
+        from the target, as a share of it, on the tasks where that is least and most. ``breakdown``: see `lrbench.leaderboard.breakdown`.
     ahead
         The pairs (front, behind) of methods of one pairing that the test tells apart.
     families
@@ -87,13 +88,16 @@ class Board:
 
 
 def compile_boards(records: Sequence[Record]) -> list[Board]:
-    """One board per suite, in the order of the suites' names; what only a study asked for stands on none."""
+    """One board per suite, in the order of the suites' names; what only a study asked for is no cell of any."""
     ranked = [record for record in records if record.study is None]
     suites = sorted({record.suite for record in ranked})
-    return [_board(suite, [record for record in ranked if record.suite == suite]) for suite in suites]
+    return [
+        _board(suite, [record for record in ranked if record.suite == suite], breakdowns(suite, records))
+        for suite in suites
+    ]
 
 
-def _board(suite: str, records: list[Record]) -> Board:
+def _board(suite: str, records: list[Record], broken: Mapping[str, float]) -> Board:
     newest, set_aside = _comparable(records)
     kept, counted_as = _each_question_once(newest)
     everything, traps = _apart(_cells(kept))
@@ -105,6 +109,7 @@ def _board(suite: str, records: list[Record]) -> Board:
     l0_curves = curves(everything, homes)
     cells = everything[~everything["method"].isin(homes)]
     rows, counted, ahead = standings(cells, l0_curves, ranking=suite not in NO_RANKING)
+    rows["breakdown"] = rows["method"].map(broken).astype(float)
     order = list(rows["method"])
     sources = {(record.provenance.commit, record.provenance.dirty) for record in kept}
     commit, dirty = sources.pop() if len(sources) == 1 else (None, None)

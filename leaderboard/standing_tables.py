@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 REFERENCES = {"oracle": "ceiling", "random": "floor"}
 SHOWN = ("rare", "f1", "matched_dec", "recovery_dec", "l0", "fvu", "dead", "absorption", "seconds")
-DIGITS = {"l0": 2, "seconds": 1}
+DIGITS = {"breakdown": 2, "l0": 2, "seconds": 1}
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
-BEST, MISSED = "best over L0 ↑", "L0 off by"
+BEST, BREAKS, MISSED = "best over L0 ↑", "breakdown ↑", "L0 off by"
 TOLERANCE = METRICS["headline"].tolerance
 Row = Mapping[Any, Any]
 
@@ -65,7 +65,10 @@ def _table(board: Board, rows: pd.DataFrame) -> tuple[str, dict[str, str]]:
     names = [name for name in SHOWN if name == "seconds" or name in METRICS]
     entries = rows.to_dict("records")
     in_front = rows["ranked"] & (rows["tasks"] == rows["tasks"].max())
-    best = {name: number(_best(rows[in_front], name), DIGITS.get(name, 3)) for name in ("headline", "best", *names)}
+    best = {
+        name: number(_best(rows[in_front], name), DIGITS.get(name, 3))
+        for name in ("headline", "best", "breakdown", *names)
+    }
     columns: dict[str, list[str]] = {"rank": [_rank(row) for row in entries]}
     columns["method"] = [_name(row, len(board.tasks)) for row in entries]
 
@@ -79,6 +82,8 @@ def _table(board: Board, rows: pd.DataFrame) -> tuple[str, dict[str, str]]:
         "headline", scores, [unbroken(with_interval(row["headline"], row["half"])) for row in entries]
     )
     columns[BEST] = bold("best", [number(row["best"]) for row in entries], [_best_of_curve(row) for row in entries])
+    levels = [number(row["breakdown"], DIGITS["breakdown"]) for row in entries]
+    columns[BREAKS] = bold("breakdown", levels, levels)
     for name in names:
         texts = [number(row[name], DIGITS.get(name, 3)) for row in entries]
         columns[head(name)] = bold(name, texts, texts)
@@ -139,6 +144,11 @@ def _notes(board: Board, same: Mapping[str, str]) -> list[str]:
         notes.append(
             f"`{BEST.rstrip(' ↑')}`: the best mean of the method's curve (see the figure), the multiple of the world's mean L0"
             " behind it where that is not the row's own. The best of several means flatters a little."
+        )
+    if rows["breakdown"].notna().any():
+        notes.append(
+            f"`{BREAKS.rstrip(' ↑')}`: worlds are made harder along ten axes until a method finds less than half of their features (the"
+            " study `ladder`); the geometric mean of these levels relative to the best method's. It ends where an axis ends."
         )
     if rows["missed_low"].notna().any():
         notes.append(

@@ -66,7 +66,7 @@ ROOMS = {
     "pages": ("interval", "markdown", "palette", "terminal"),
     "studies": ("engine_quality", "falsify", "ladder", "noise", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "commands", "__init__", "__main__"),
-    "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "compile", "separation", "traps", "noise", "paired", "collapse",
+    "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "breakdown", "compile", "separation", "traps", "noise", "paired", "collapse",
                     "compare_cells", "judge", "compare", "compare_source", "standing_tables", "render", "compare_report", "styles", "figures",
                     "__init__"),
 }  # fmt: skip
@@ -103,7 +103,7 @@ ONLY = {
         "terms",
         "view",
     },
-    "leaderboard": {"catalogue", "errors", "foreign", "ladder", "metric_table", "pages", "record", "store"},
+    "leaderboard": {"catalogue", "errors", "foreign", "ladder", "metric_table", "pages", "record", "store", "suite"},
     "pages": set(),
 }
 NO_TORCH = (
