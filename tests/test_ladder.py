@@ -225,7 +225,7 @@ def test_the_page_says_what_the_records_say(tmp_path: Path, study: Whole) -> Non
     assert by_method["ica"][0] == "1.00 (10 bounds)"
     assert by_method["ica"][1] == "**> 16**"
     assert by_method[REFERENCE][0] == "–"
-    assert by_method["ica"][1 + [axis.name for axis in AXES].index("samples")] == "**< 0.5**"
+    assert by_method["ica"][1 + [axis.name for axis in AXES].index("samples")] == "**< 2.1**"
     assert page.count("\n1. ") == page.count("\n5. ") == 1
     assert "`ica` climbs highest" in page
     edges = page.partition("## The phase diagram")[2]
