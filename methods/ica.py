@@ -7,10 +7,12 @@ latents as dimensions in which the samples vary, whatever the width allowed.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from sklearn.decomposition import FastICA
 
 from lrbench.dictionary import Dictionary
+from lrbench.errors import NotApplicable
 from lrbench.method import Method
 from lrbench.methods._code import CALIBRATION_SAMPLES, threshold_code
 from lrbench.methods._sklearn import ended_by_budget, random_state
@@ -41,8 +43,15 @@ class IndependentComponents(Method):
             max_iter=max(1, passes - 2),
             random_state=random_state(seed),
         )
-        with ended_by_budget():
-            ica.fit((x.double() @ axes).cpu().numpy())  # in single precision whitening fails on nearly equal inputs
+        samples = (x.double() @ axes).cpu().numpy()  # in single precision whitening fails on nearly equal inputs
+        try:
+            with ended_by_budget():
+                ica.fit(samples)
+        except (
+            ValueError,
+            np.linalg.LinAlgError,
+        ) as error:  # of few samples two components become one: 1 / 0 in their decorrelation
+            raise NotApplicable(f"FastICA diverges on these samples: {error}") from error
         view.look_again((ica.n_iter_ + 1) * len(x))
         encoder, decoder, mean = (
             (torch.from_numpy(each).to(axes) @ axes.T).float() for each in (ica.components_, ica.mixing_.T, ica.mean_)

@@ -20,7 +20,7 @@ from lrbench.ladder.plane import edge_of, planes_of
 from lrbench.ladder.report import write
 from lrbench.ladder.schedule import METHODS, PHASE_METHODS, phase_places, scanned
 from lrbench.ladder.summary import standings
-from lrbench.ladder.words import level_text
+from lrbench.ladder.words import level_text, sentences
 from lrbench.pages.markdown import rows_of
 from lrbench.record import Record
 from lrbench.running.cell import Cell, make_record
@@ -273,3 +273,12 @@ def test_a_curve_is_the_mean_over_seeds_where_all_have_one() -> None:
     assert levels == [*axis.levels[:2]]
     assert means == pytest.approx([0.75, 0.5], abs=0.01)
     assert mean_curve(axis, {0: {0: LACKING}}) == ([], [])
+
+
+def test_a_sentence_names_who_is_lost_where_others_are_not(study: Whole) -> None:
+    ladder, plane = ladder_of(study[2]), planes_of(study[2])["pca"]
+    none = {(delta, rho): 0.1 if delta == 0.208 else score for (delta, rho), score in plane.items()}
+    assert "`ica` and `ksvd` find half of the features at no density that was tried, `pca` up to ρ = 0.1, 30% of" in (
+        sentences(ladder, {"ica": none, "ksvd": none, "pca": plane})[-1]
+    )
+    assert "up to 10% to 49% of the limit" in sentences(ladder, {"pca": plane})[-1]
