@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lrbench.catalogue.studies import StudyInfo, find_study
+from lrbench.catalogue.studies import StudyInfo, find_study, load_study
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.ladder import schedule
 from lrbench.ladder.axes import AXES, STEP, Axis, axis_of, phase_task
@@ -24,7 +24,7 @@ from lrbench.ladder.words import level_text, sentences
 from lrbench.pages.markdown import rows_of
 from lrbench.record import Record
 from lrbench.running.cell import Cell, make_record
-from lrbench.running.study_run import study_cells, study_rounds
+from lrbench.running.study_run import study_cells, study_records, study_rounds
 
 Whole = tuple[StudyInfo, list[Cell], list[Record], list[int]]
 ROOT = Path(__file__).parent.parent
@@ -282,3 +282,15 @@ def test_a_sentence_names_who_is_lost_where_others_are_not(study: Whole) -> None
         sentences(ladder, {"ica": none, "ksvd": none, "pca": plane})[-1]
     )
     assert "up to 10% to 49% of the limit" in sentences(ladder, {"pca": plane})[-1]
+
+
+def test_the_committed_page_is_made_of_the_committed_records(tmp_path: Path) -> None:
+    """`lrbench study ladder --suite quick --from-records`, byte for byte; figures only have to be there."""
+    info = find_study("ladder")
+    cells = study_cells(info, "quick", None)
+    _, records, source = study_records(info, "quick", None, cells, tmp_path / "none")
+    assert source == str(info.packed("quick"))
+    load_study(info.source).write(records, "quick", tmp_path / "ladder.md")
+    assert (tmp_path / "ladder.md").read_bytes() == (ROOT / "docs/ladder.md").read_bytes()
+    for name in ("ladder.png", "ladder-phase.png"):
+        assert (tmp_path / "figures" / name).is_file() and (ROOT / "docs/figures" / name).is_file()
