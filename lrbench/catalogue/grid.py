@@ -19,7 +19,7 @@ from lrbench.errors import LrbenchError, one_line
 
 NAME = "GRID"
 EXAMPLE = f'{NAME} = {{"lr": (0.003, 0.01, 0.03)}}'
-MOST = 1000  # settings
+MOST = 100  # settings, of 12 cells each
 Grid = Mapping[str, tuple[Any, ...]]
 
 
