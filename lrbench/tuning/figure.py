@@ -12,7 +12,8 @@ from lrbench.pages.palette import palette
 from lrbench.tuning.choice import Row
 
 STYLE: dict[str, Any] = {"font.size": 8, "font.family": "DejaVu Sans"}
-ACROSS = 3  # entries in a line of the legend
+ACROSS = 2  # entries in a line of the legend
+LARGEST, SMALLEST = 100, 20  # points squared: of settings that coincide the later ones lie on the earlier ones
 PANELS = {"headline": "headline", "f1": "F1"}
 
 
@@ -37,14 +38,14 @@ def save_figure(rows: Sequence[Row], chosen: Row, default: Row | None, told: flo
         figure = Figure(figsize=(9, 3.4 + 0.2 * legend), layout="constrained")
         for panel, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
             panel.axvline(told, color="#999999", linestyle="--", linewidth=0.8, zorder=0)
-            for row, colour in zip(rows, palette(len(rows)), strict=True):
-                at = row.scores["l0"], row.scores[name]
-                size = 160 if row is chosen else 36
-                panel.scatter(
-                    *at, s=size, color=colour, marker="*" if row is chosen else "o", label=_label(row), zorder=2
-                )
+            for place, (row, colour) in enumerate(zip(rows, palette(len(rows)), strict=True)):
+                at, size = (row.scores["l0"], row.scores[name]), LARGEST - (LARGEST - SMALLEST) * place / len(rows)
+                marks = [mark for mark, marked in (("chosen", chosen), ("default", default)) if row is marked]
+                label = ", ".join([settings_text(row.setting)[1:-1].replace(",", ", "), *marks])
+                star = {"marker": "*", "s": 220, "zorder": 3} if row is chosen else {"s": size, "zorder": 2}
+                panel.scatter(*at, color=colour, label=label, **star)
                 if row is default:
-                    panel.scatter(*at, s=260, facecolors="none", edgecolors="#444444", linewidths=0.9, zorder=3)
+                    panel.scatter(*at, s=280, facecolors="none", edgecolors="#444444", linewidths=0.9, zorder=1)
             panel.set(xlabel="mean L0 (dashed: as told)", ylabel=label)
             panel.margins(0.12)
             for side in ("top", "right"):
@@ -53,7 +54,3 @@ def save_figure(rows: Sequence[Row], chosen: Row, default: Row | None, told: flo
         figure.legend(handles, labels, loc="outside lower center", ncols=ACROSS, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
-def _label(row: Row) -> str:
-    return settings_text(row.setting)[1:-1].replace(",", ", ")
