@@ -14,6 +14,7 @@ import pytest
 from lrbench.catalogue.files import modules
 from lrbench.catalogue.grid import grid_of, settings_of
 from lrbench.catalogue.methods import load_method, select_methods
+from lrbench.catalogue.tasks import load_task
 from lrbench.cli import main
 from lrbench.errors import LrbenchError
 from lrbench.store import Store
@@ -64,7 +65,7 @@ def one_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tune(*arguments: str) -> int:
-    return main(["tune", *arguments, *OPTIONS])
+    return main(["tune", *OPTIONS, *arguments])
 
 
 @pytest.mark.usefixtures("one_task")
@@ -115,15 +116,17 @@ def test_a_run_that_is_killed_goes_on(exemplars: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.usefixtures("one_task")
 def test_a_cell_that_fails_leaves_the_file_as_it_is(exemplars: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = EXEMPLARS.replace("GRID = {", 'GRID = {"skip": (0, 1), ').replace("share > 1.0", "skip and self.share")
+    first, second = (load_task(TASKS[0], "smoke", FIRST_SEED + place).fit_seed for place in range(2))
+    text = EXEMPLARS.replace("self.share > 1.0", f"self.share and seed == {second}")
     exemplars.write_text(text, encoding="utf-8")
-    assert tune("exemplars.py") == 2  # nothing is known at every setting
-    assert "at which every setting of the grid has a score" in capsys.readouterr().err
-    assert main(["tune", "exemplars.py", *OPTIONS, "--seeds", "2"]) == 2
-    exemplars.write_text(text.replace("skip and", "skip and seed % 2 and"), encoding="utf-8")
-    assert main(["tune", "exemplars.py", *OPTIONS, "--seeds", "4"]) in (1, 2)
-    capsys.readouterr()
-    assert "skip: int = 0" in exemplars.read_text(encoding="utf-8")
+    assert tune("exemplars.py", "--seeds", "2") == 1
+    shown = capsys.readouterr().out
+    assert "exemplars.py stays as it is: 1 cells failed" in shown
+    assert "chosen" in shown, "what is known is shown"
+    assert exemplars.read_text(encoding="utf-8") == text
+    exemplars.write_text(text.replace(str(second), str(first)), encoding="utf-8")
+    assert tune("exemplars.py") == 2
+    assert "at which every setting of the grid has a score: nothing to choose by" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -158,6 +161,17 @@ def test_what_cannot_be_tuned_is_one_line_before_any_cell_runs(
     assert error.count("\n") == 1
     assert not Path("results").exists()
     assert exemplars.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.usefixtures("one_task")
+def test_a_dry_run_shows_the_choice_where_the_file_cannot_be_changed(
+    exemplars: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exemplars.write_text(EXEMPLARS.replace("= 0.0", "= 0.0 * len(__doc__)"), encoding="utf-8")
+    assert tune("exemplars.py", "--dry-run") == 2
+    said = capsys.readouterr()
+    assert "chosen" in said.out
+    assert "expected a literal such as 1.0" in said.err
 
 
 def test_a_file_that_cannot_be_written_is_named(exemplars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
