@@ -13,7 +13,7 @@ from lrbench.tuning.choice import Row
 
 STYLE: dict[str, Any] = {"font.size": 8, "font.family": "DejaVu Sans"}
 ACROSS = 2  # entries in a line of the legend
-LARGEST, SMALLEST = 100, 20  # points squared: of settings that coincide the later ones lie on the earlier ones
+SIZES = 120, 60, 20  # of dots, in turn: where neighbours in the grid coincide both are seen
 PANELS = {"headline": "headline", "f1": "F1"}
 
 
@@ -39,11 +39,12 @@ def save_figure(rows: Sequence[Row], chosen: Row, default: Row | None, told: flo
         for panel, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
             panel.axvline(told, color="#999999", linestyle="--", linewidth=0.8, zorder=0)
             for place, (row, colour) in enumerate(zip(rows, palette(len(rows)), strict=True)):
-                at, size = (row.scores["l0"], row.scores[name]), LARGEST - (LARGEST - SMALLEST) * place / len(rows)
+                at, named = (row.scores["l0"], row.scores[name]), settings_text(row.setting)[1:-1].replace(",", ", ")
                 marks = [mark for mark, marked in (("chosen", chosen), ("default", default)) if row is marked]
-                label = ", ".join([settings_text(row.setting)[1:-1].replace(",", ", "), *marks])
-                star = {"marker": "*", "s": 220, "zorder": 3} if row is chosen else {"s": size, "zorder": 2}
-                panel.scatter(*at, color=colour, label=label, **star)
+                size, marker = (220, "*") if row is chosen else (SIZES[place % len(SIZES)], "o")
+                panel.scatter(
+                    *at, s=size, marker=marker, color=colour, label=", ".join([named, *marks]), zorder=3 - size / 1000
+                )
                 if row is default:
                     panel.scatter(*at, s=280, facecolors="none", edgecolors="#444444", linewidths=0.9, zorder=1)
             panel.set(xlabel="mean L0 (dashed: as told)", ylabel=label)
