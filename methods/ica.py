@@ -63,4 +63,5 @@ class IndependentComponents(Method):
         return Dictionary(encoder, -encoder @ mean, decoder, mean, code)
 
 
+GRID = {"passes": (6, 10, 18), "contrast": ("logcosh", "cube")}
 METHOD = IndependentComponents()
