@@ -7,7 +7,6 @@ latents as dimensions in which the samples vary, whatever the width allowed.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from sklearn.decomposition import FastICA
 
@@ -17,8 +16,6 @@ from lrbench.method import Method
 from lrbench.methods._code import CALIBRATION_SAMPLES, threshold_code
 from lrbench.methods._sklearn import ended_by_budget, random_state
 from lrbench.view import TrainView
-
-SMALLEST = 1e-9  # share of the largest variance below which samples do not vary: whitening divides by it
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class IndependentComponents(Method):
         """Return the components; whitening is a pass, and so is every iteration, and the activity in the end."""
         x = view.head(max(1, view.budget.n_samples // self.passes))[0]
         passes = view.budget.n_samples // len(x)
-        variances, axes = torch.linalg.eigh(torch.atleast_2d(torch.cov(x.double().T)))
-        axes = axes[:, variances > SMALLEST * variances[-1]]
+        variances, axes = torch.linalg.eigh(torch.cov(x.double().T).reshape(view.d_in, view.d_in))
+        axes = axes[:, variances > 1e-9 * variances[-1]]  # whitening divides by them
         ica = FastICA(
             min(axes.shape[1], view.budget.n_latents),
             whiten="unit-variance",
@@ -43,14 +40,10 @@ class IndependentComponents(Method):
             max_iter=max(1, passes - 2),
             random_state=random_state(seed),
         )
-        samples = (x.double() @ axes).cpu().numpy()  # in single precision whitening fails on nearly equal inputs
         try:
-            with ended_by_budget():
-                ica.fit(samples)
-        except (
-            ValueError,
-            np.linalg.LinAlgError,
-        ) as error:  # of few samples two components become one: 1 / 0 in their decorrelation
+            with ended_by_budget():  # in single precision whitening fails on nearly equal inputs
+                ica.fit((x.double() @ axes).cpu().numpy())
+        except ValueError as error:  # of few samples two components become one, and their decorrelation divides by 0
             raise NotApplicable(f"FastICA diverges on these samples: {error}") from error
         view.look_again((ica.n_iter_ + 1) * len(x))
         encoder, decoder, mean = (

@@ -278,8 +278,9 @@ def test_a_curve_is_the_mean_over_seeds_where_all_have_one() -> None:
 def test_a_sentence_names_who_is_lost_where_others_are_not(study: Whole) -> None:
     ladder, plane = ladder_of(study[2]), planes_of(study[2])["pca"]
     none = {(delta, rho): 0.1 if delta == 0.208 else score for (delta, rho), score in plane.items()}
-    assert "`ica` and `ksvd` find half of the features at no density that was tried, `pca` up to ρ = 0.1, 30% of" in (
-        sentences(ladder, {"ica": none, "ksvd": none, "pca": plane})[-1]
+    assert (
+        "`ica` and `ksvd` find half of the features at no density that was tried, `pca` up to ρ = 0.1, 30% of"
+        in (sentences(ladder, {"ica": none, "ksvd": none, "pca": plane})[-1])
     )
     assert "up to 10% to 49% of the limit" in sentences(ladder, {"pca": plane})[-1]
 
@@ -293,4 +294,5 @@ def test_the_committed_page_is_made_of_the_committed_records(tmp_path: Path) -> 
     load_study(info.source).write(records, "quick", tmp_path / "ladder.md")
     assert (tmp_path / "ladder.md").read_bytes() == (ROOT / "docs/ladder.md").read_bytes()
     for name in ("ladder.png", "ladder-phase.png"):
-        assert (tmp_path / "figures" / name).is_file() and (ROOT / "docs/figures" / name).is_file()
+        assert (tmp_path / "figures" / name).is_file()
+        assert (ROOT / "docs/figures" / name).is_file()
