@@ -9,13 +9,15 @@ LEVELS = {"default": (1000.0, 0.1, 0.01)}
 
 
 @family(levels=LEVELS, smoke=(), quick=(), standard=())
-def reported(setting: tuple[float, float, float], scale: Scale) -> TaskSpec:
-    """A world of the paper's tables: features n, largest inner product M, activation probability 1-S."""
-    n, largest, rate = setting
-    return scale.task(round(n * scale.dim / DIM), interference=largest, rate=rate * scale.rate / RATE)
+def reported(setting: tuple[float, ...], scale: Scale) -> TaskSpec:
+    """A world of the paper's tables: features n, largest inner product M, activation probability 1-S; distinct samples per feature."""
+    n, largest, rate, *samples = setting
+    n_features = round(n * scale.dim / DIM)
+    n_distinct = round(samples[0] * n_features) if samples else None
+    return scale.task(n_features, n_distinct=n_distinct, interference=largest, rate=rate * scale.rate / RATE)
 
 
 @family(levels=LEVELS, smoke=(), quick=(), standard=())
-def reported_small(setting: tuple[float, float, float], scale: Scale) -> TaskSpec:
+def reported_small(setting: tuple[float, ...], scale: Scale) -> TaskSpec:
     """The same world at the scale of `quick`, whatever the suite, for what the paper's scale is too slow for."""
     return reported.build(setting, get_suite("quick").scale)

@@ -1,0 +1,3 @@
+def write(records, suite, path):
+    path.write_text(str(len(records)))
+    return "x"

@@ -1,0 +1,51 @@
+"""Which cells the replication asks for: the tables' rows, at the paper's scale and at that of `quick`, and the search for causes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lrbench.replication.causes import confirmed, penalties, search
+from lrbench.replication.reported import DEFAULT, ROWS, Row, address
+from lrbench.study import Block
+
+PAPER = "standard"  # the suite of the paper's scale
+SEEDS = {1: 3}  # of a table's rows at the paper's scale; one of the others
+SMALL_SEEDS = 3
+LATER = (7, 6, 5, 4)  # tables in the order in which they are run, after table 1
+SLOW_PENALTIES = ("relu_sae[l0=16]", "jumprelu_sae[l0=16]")
+
+
+def plan(suite: str, seeds: int | None) -> list[Block]:
+    """Return the small cells first, which take minutes; then table 1, the causes, and the other tables at the suite's scale.
+
+    In the suite of the paper's scale the small cells are those of ``reported_small``. In another there is one scale.
+    """
+    if suite != PAPER:
+        return _small("reported", range(seeds or SMALL_SEEDS))
+    found = _small("reported_small", range(seeds or SMALL_SEEDS))
+    found += _rows([row for row in ROWS if row.table == 1], "reported", [0])
+    found.append(Block([address("reported", DEFAULT)], [cause.address for cause in confirmed()], [0]))
+    for table in LATER:
+        found += _rows([row for row in ROWS if row.table == table], "reported", [0])
+    found.append(Block([address("reported", DEFAULT)], SLOW_PENALTIES, [0]))
+    for seed in range(1, seeds or max(SEEDS.values())):
+        found += _rows([row for row in ROWS if row.table in SEEDS], "reported", [seed])
+    return found
+
+
+def _small(family: str, seeds: Sequence[int]) -> list[Block]:
+    """Return every row of the tables and the whole search, world by world."""
+    blocks = _rows(ROWS, family, seeds)
+    causes: dict[str, list[str]] = {}
+    for cause in search():
+        causes.setdefault(cause.task(family), []).append(cause.address)
+    blocks += [Block([task], methods, seeds) for task, methods in causes.items()]
+    return [*blocks, Block([address(family, DEFAULT)], penalties(), seeds)]
+
+
+def _rows(rows: Sequence[Row], family: str, seeds: Sequence[int]) -> list[Block]:
+    """Return the rows' methods, those that share a world in one block."""
+    methods: dict[str, dict[str, None]] = {}
+    for row in rows:
+        methods.setdefault(address(family, row.setting), {})[row.method] = None
+    return [Block([task], [*asked], seeds) for task, asked in methods.items()]
