@@ -4,8 +4,9 @@ Every row of tables 1, 4, 5, 6 and 7, plain and anchored, and a search over what
 `lrbench.replication`.
 """
 
+from lrbench.replication.measure import measure
 from lrbench.replication.report import write
 from lrbench.replication.schedule import plan
 from lrbench.study import Study
 
-STUDY = Study(plan=plan, write=write)
+STUDY = Study(plan=plan, write=write, measure=measure)
