@@ -46,8 +46,10 @@ FAMILIES = {  # as the project's issues name them
         "bend",
     },
     "phase": {"middle"},
+    "reported": {"default"},
+    "reported_small": {"default"},
 }
-OF_STUDIES = {"settling", "ladder", "phase"}  # no suite runs them
+OF_STUDIES = {"settling", "ladder", "phase", "reported", "reported_small"}  # no suite runs them
 
 
 def test_the_families_and_their_levels_are_all_there() -> None:

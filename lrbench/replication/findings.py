@@ -14,8 +14,9 @@ from lrbench.replication.reported import Scores
 
 TOLERANCE = 0.05  # of M_IP, and of M_GT where the paper gives no M_IP: what counts as the reported value
 TAU = 0.95
-AS_REPORTED, HIGHER, LOWER = "as reported", "higher", "lower"
-SIDES = {"enc": "encoder", "dec": "decoder"}
+AS_REPORTED, HIGHER, LOWER, UNKNOWN = "as reported", "higher", "lower", "not measured"
+SIDES = {"enc": "encoder", "raw": "encoder as it is", "dec": "decoder"}  # "raw": rows keep their length
+STUDY = "replicate"
 Cells = Mapping[tuple[str, str], Sequence[Record]]  # (task, method) → records, failures among them
 
 
@@ -30,6 +31,8 @@ class Side:
         """Return how ours stands to what is reported, by M_IP, or by M_GT where that is all there is."""
         by_mip = not math.isnan(reported.mip)
         ours, theirs = (self.mip.mean, reported.mip) if by_mip else (self.recovery.mean, reported.recovery)
+        if math.isnan(ours):
+            return UNKNOWN
         if abs(ours - theirs) <= TOLERANCE:
             return AS_REPORTED
         return HIGHER if ours > theirs else LOWER
@@ -42,7 +45,7 @@ class Found:
     Parameters
     ----------
     sides
-        ``"enc"`` and ``"dec"``.
+        By the names of `SIDES`.
     l0
         Mean number of active latents.
     records
@@ -98,7 +101,7 @@ def possible(reported: Scores) -> bool:
 def change(cells: Cells, task: str, method: str, twin: str, score: str) -> Interval:
     """Return what a twin changes in a score, over the seeds that both have."""
     plain, with_twin = (
-        {record.seed: record.scores.get(score) for record in cells.get((task, name), ()) if record.status == "ok"}
+        {record.seed: value_of(record, score) for record in cells.get((task, name), ()) if record.status == "ok"}
         for name in (method, method + twin)
     )
     return interval(
@@ -115,13 +118,20 @@ def spread(cells: Cells, score: str, family: str) -> list[float]:
     found = []
     for (task, _), records in cells.items():
         values = [
-            value for record in records if record.status == "ok" and (value := record.scores.get(score)) is not None
+            value for record in records if record.status == "ok" and (value := value_of(record, score)) is not None
         ]
         if task.partition("/")[0].partition("[")[0] == family and len(values) > 1:
             found.append(stdev(values))
     return found
 
 
+def value_of(record: Record, score: str) -> float | None:
+    """Return a score, or what the study measured under that name, None where there is none."""
+    if STUDY in record.measures and score in record.measures[STUDY].values:
+        return record.measures[STUDY].values[score]
+    return record.scores.get(score)
+
+
 def _over(records: Sequence[Record], score: str) -> Interval:
-    values = [record.scores.get(score) for record in records]
+    values = [value_of(record, score) for record in records]
     return interval([math.nan if value is None else value for value in values])

@@ -12,7 +12,14 @@ from lrbench.pages.interval import LEVEL
 from lrbench.pages.markdown import NONE, code, number, table, varied
 from lrbench.pages.terminal import as_text
 from lrbench.record import Record
-from lrbench.replication.answers import anchoring_section, causes_section, explaining, paper_causes, penalty_section
+from lrbench.replication.answers import (
+    anchoring_section,
+    causes_section,
+    explaining,
+    paper_causes,
+    penalty_section,
+    told,
+)
 from lrbench.replication.causes import search
 from lrbench.replication.figure import save_figure
 from lrbench.replication.findings import AS_REPORTED, SIDES, TOLERANCE, Cells, cells_of, find, possible, spread
@@ -76,8 +83,7 @@ def _header(cells: Cells, suite: str) -> str:
     }
     rows_run = sum(find(cells, address(family, row.setting), row.method) is not None for row in ROWS)
     causes = search() if suite != PAPER else paper_causes()
-    answer = explaining(cells, family, causes)
-    told = f"Settings that bring it there in all three: {'; '.join(answer)}." if answer else ""
+    places = ", ".join(f"{count} by {SIDES[side]}" for side, count in tally.items())
     return f"""# The paper's tables, run again
 
 Written by `lrbench study replicate --suite {suite}` from records; no number of ours is typed by hand. Reported values are those of *A Unified
@@ -86,11 +92,11 @@ encoder and leaves learning rate, steps, batch, start, λ and k open. Here every
 sweep on other worlds ([sweep.md](sweep.md)), and both sides are scored.
 
 * {run} of the {len(distinct)} distinct rows of tables 1, 4, 5, 6 and 7 are run at {scales_of(suite)[family]}; a row that two tables share is trained once.
-* Of the {rows_run} places of the tables that they fill, {tally["enc"]} come out as reported on the encoder's side, and {tally["dec"]} on the decoder's.
-* M_IP of the TopK family's encoders is the question: [below](#what-explains-the-encoders-numbers) are the settings that were tried. {told}
+* Of the {rows_run} places of the tables that they fill, so many come out as reported: {places}.
+* [What explains the encoder's numbers](#what-explains-the-encoders-numbers), at {scales_of(suite)[family]}: {told(explaining(cells, family, causes))}
 
 M_GT(0.95) is the share of features whose best row has a cosine above 0.95, M_IP the mean cosine of the best row; both over the features that are not
-anchored, and not one-to-one: a row may serve several features. *As reported* means within {TOLERANCE:g} of M_IP, or of M_GT where the paper gives no M_IP.
+anchored, and not one-to-one: a row may serve several features. *Encoder as it is* is the inner product with the encoder's row at its own length. *As reported* means within {TOLERANCE:g} of M_IP, or of M_GT where the paper gives no M_IP.
 Intervals are Student's t at {LEVEL:.0%} over seeds; a value without one is of one seed.
 
 {_scale_table(suite)}"""
@@ -142,7 +148,7 @@ same SAE with tied weights, whose encoder is its decoder.
 def _noise(cells: Cells, scales: dict[str, str]) -> str:
     rows = []
     for family, name in scales.items():
-        for score in ("recovery_enc", "mip_enc", "recovery_dec", "mip_dec"):
+        for score in (f"{name}_{side}" for side in SIDES for name in ("recovery", "mip")):
             found = spread(cells, score, family)
             if found:
                 rows.append([name, score, str(len(found)), f"{median(found):.4f}", f"{max(found):.4f}"])
