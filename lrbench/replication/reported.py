@@ -86,7 +86,11 @@ def _pair(table: int, label: str, setting: Setting, method: str, plain: Scores, 
 
 
 def _both(recovery: float, mip: float) -> Scores:
-    return Scores(recovery / 100, mip)
+    return Scores(_share(recovery), mip)
+
+
+def _share(percent: float) -> float:
+    return round(percent / 100, 4)
 
 
 _TABLE_1 = {  # M_GT in per cent and M_IP, plain and anchored
@@ -133,12 +137,12 @@ def _rows() -> list[Row]:
         setting = (DEFAULT[0], largest, DEFAULT[2])
         for method, pair in zip((*TOPK_FAMILY, "relu_sae", "jumprelu_sae"), columns, strict=True):
             in_family = method in TOPK_FAMILY
-            plain, anchored = (Scores(recovery=v / 100) if in_family else Scores(mip=v) for v in pair)
+            plain, anchored = (Scores(recovery=_share(v)) if in_family else Scores(mip=v) for v in pair)
             found += _pair(5, f"M = {largest:g}, {NAMES[method]}", setting, method, plain, anchored)
     for rate, (*family, relu, jumprelu) in _TABLE_6.items():
         setting, label = (*DEFAULT[:2], rate), f"1−S = {rate:g}"
         for method, pair in zip(TOPK_FAMILY, family, strict=True):
-            found += _pair(6, f"{label}, {NAMES[method]}", setting, method, *(Scores(recovery=v / 100) for v in pair))
+            found += _pair(6, f"{label}, {NAMES[method]}", setting, method, *(Scores(recovery=_share(v)) for v in pair))
         found += _pair(6, f"{label}, {NAMES['relu_sae']}", setting, "relu_sae", *(Scores(mip=v) for v in relu))
         scores = _both(*jumprelu[:2]), _both(*jumprelu[2:])
         found += _pair(6, f"{label}, {NAMES['jumprelu_sae']}", setting, "jumprelu_sae", *scores)
