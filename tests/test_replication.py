@@ -191,11 +191,12 @@ def test_a_page_of_few_records_says_what_is_missing(tmp_path: Path) -> None:
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert (tmp_path / "figures" / "page.png").stat().st_size > 10_000
     assert "1 of the 82 distinct rows" in text
-    (line,) = [line for line in text.partition("## Table 1")[2].splitlines() if line.startswith("| TopK SAE ")]
+    first = text.partition("## Table 1")[2].partition("\n## ")[0].splitlines()
+    (line,) = [line for line in first if line.startswith("| TopK SAE ")]
     assert "84.9% / 0.983" in line
     assert "0.705 ± 0.064" in line
     assert line.count("not yet run") == 0
-    (other,) = [line for line in text.partition("## Table 1")[2].splitlines() if line.startswith("| Crosscoder ")]
+    (other,) = [line for line in first if line.startswith("| Crosscoder ")]
     assert other.count("not yet run") == len(SIDES) + 1
     for table in TABLES:
         assert f"## Table {table}\n" in text
