@@ -3,6 +3,7 @@
 # make board   the published page and its figures, from the committed records, in seconds
 # make board-records  those records, within an hour on two cores; a killed one goes on where it stopped
 # make falsify the study of the theory's predictions: docs/falsification.md, in minutes; a second call runs nothing again
+# make replicate the paper's tables run again: docs/replication.md, in hours; a second call goes on
 # make ladder  the study of where each method breaks: docs/ladder.md, in tens of minutes; a second call runs nothing again
 # make test    the test suite, with the type checker and the linter
 # make floor   the lowest versions that pyproject.toml declares, in an environment of their own: gigabytes, then a minute
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench traps board board-records falsify ladder test floor clean
+.PHONY: bench traps board board-records falsify ladder replicate test floor clean
 
 bench: $(VENV)/.bench-installed
 	@$(BIN)/python -c "import lrbench" || { echo "lrbench is not installed in $(VENV): rm -r $(VENV) and try again"; exit 1; }
@@ -37,6 +38,9 @@ falsify: $(VENV)/.bench-installed
 
 ladder: $(VENV)/.bench-installed
 	@$(BIN)/lrbench study ladder --suite quick --out results --page docs/ladder.md
+
+replicate: $(VENV)/.bench-installed
+	@$(BIN)/lrbench study replicate --suite standard --out results --page docs/replication.md
 
 test: $(VENV)/.test-installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
