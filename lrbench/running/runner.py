@@ -20,7 +20,8 @@ from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
 from lrbench.longrun.report import Progress
 from lrbench.record import MOST_IN_GROUP, Provenance, Record, name_fault
-from lrbench.running.cell import Cell, make_record, worker_setup
+from lrbench.running.available import absent_worlds
+from lrbench.running.cell import Cell, make_record, unavailable, worker_setup
 from lrbench.running.device import resolve_device
 from lrbench.running.grouped import Job, each_of, is_foreign, jobs_of
 from lrbench.running.pool import Event, Failed, Finished, Started, Told, run_jobs
@@ -309,7 +310,10 @@ def run_cells(
             parts=len,
         )
 
-    run_all(jobs_of(todo, group))
+    absent = absent_worlds(todo)
+    for cell in (cell for cell in todo if cell.task in absent):
+        on_event(Finished((cell,), [unavailable(cell, absent[cell.task])], 0.0, None))
+    run_all(jobs_of([cell for cell in todo if cell.task not in absent], group))
     run_all(jobs_of(alone, 1))
     count = [record.status for record in fresh].count
     return Summary(
