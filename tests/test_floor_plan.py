@@ -62,7 +62,7 @@ ROOMS = {
     "catalogue": ("files", "imports", "address", "source", "methods", "tasks", "studies"),
     "contract": ("scaffold", "faults", "subject", "check"),
     "boundary": ("kernel", "surroundings", "wire", "memory", "messages", "blocks", "training", "sandbox", "exchange", "fit_process", "fit_client"),
-    "running": ("worker", "provenance", "device", "training_files", "cell", "available", "preload", "pool", "grouped", "runner", "study_run", "progress"),
+    "running": ("worker", "provenance", "device", "training_files", "cell", "preload", "pool", "available", "grouped", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "ladder": ("axes", "limit", "breakdown", "curves", "schedule", "plane", "summary", "words", "figure", "report"),
     "pages": ("interval", "markdown", "palette", "terminal"),

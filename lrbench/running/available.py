@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from lrbench.catalogue.tasks import load_task
 from lrbench.errors import Unavailable
-from lrbench.running.cell import Cell
+from lrbench.running.cell import Cell, unavailable
+from lrbench.running.pool import Finished
+
+
+def parted(cells: Sequence[Cell]) -> tuple[list[Cell], list[Finished]]:
+    """Return the cells that can run here, and the others' ends: records that say what is missing."""
+    absent = absent_worlds(cells)
+    gone = [cell for cell in cells if cell.task in absent]
+    ends = [Finished((cell,), [unavailable(cell, absent[cell.task])], 0.0, None) for cell in gone]
+    return [cell for cell in cells if cell.task not in absent], ends
 
 
 def absent_worlds(cells: Sequence[Cell]) -> dict[str, str]:

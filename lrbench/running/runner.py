@@ -20,8 +20,8 @@ from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
 from lrbench.longrun.report import Progress
 from lrbench.record import MOST_IN_GROUP, Provenance, Record, name_fault
-from lrbench.running.available import absent_worlds
-from lrbench.running.cell import Cell, make_record, unavailable, worker_setup
+from lrbench.running.available import parted
+from lrbench.running.cell import Cell, make_record, worker_setup
 from lrbench.running.device import resolve_device
 from lrbench.running.grouped import Job, each_of, is_foreign, jobs_of
 from lrbench.running.pool import Event, Failed, Finished, Started, Told, run_jobs
@@ -264,10 +264,7 @@ def run_cells(
     kept = Keep(os.path.abspath(store.folder), checkpoint_every, log)
     cells = [_placed(cell, kept, place) for cell in cells]
     todo = [cell for cell in cells if not _done(store, cell, records.get((cell.suite, cell.key)))]
-    if todo:
-        side_by_side = min(int(workers), len(jobs_of(todo, group)))
-        threads = max(1, (os.cpu_count() or 1) // side_by_side)  # several where cores are left over
-        todo = [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
+    todo = _with_threads(todo, int(workers), group, memory_gb)
     store.prepare()
     for cell in cells:
         known = records.get((cell.suite, cell.key))
@@ -310,10 +307,10 @@ def run_cells(
             parts=len,
         )
 
-    absent = absent_worlds(todo)
-    for cell in (cell for cell in todo if cell.task in absent):
-        on_event(Finished((cell,), [unavailable(cell, absent[cell.task])], 0.0, None))
-    run_all(jobs_of([cell for cell in todo if cell.task not in absent], group))
+    ready, skipped = parted(todo)
+    for event in skipped:
+        on_event(event)
+    run_all(jobs_of(ready, group))
     run_all(jobs_of(alone, 1))
     count = [record.status for record in fresh].count
     return Summary(
@@ -323,6 +320,13 @@ def run_cells(
         skipped=count("skipped"),
         records=[records[cell.suite, cell.key] for cell in cells],
     )
+
+
+def _with_threads(todo: Sequence[Cell], workers: int, group: int, memory_gb: float | None) -> list[Cell]:
+    """Return cells that use several threads where cores are left over."""
+    side_by_side = max(1, min(workers, len(jobs_of(todo, group))))
+    threads = max(1, (os.cpu_count() or 1) // side_by_side)
+    return [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
 
 
 def _placed(cell: Cell, kept: Keep, place: dict[str, Any]) -> Cell:
