@@ -23,7 +23,7 @@ from lrbench.record import MOST_IN_GROUP, Provenance, Record, name_fault
 from lrbench.running.available import parted
 from lrbench.running.cell import Cell, make_record, worker_setup
 from lrbench.running.device import resolve_device
-from lrbench.running.grouped import Job, each_of, is_foreign, jobs_of
+from lrbench.running.grouped import Job, each_of, is_foreign, jobs_of, with_threads
 from lrbench.running.pool import Event, Failed, Finished, Started, Told, run_jobs
 from lrbench.running.provenance import provenance_of
 from lrbench.running.training_files import Keep
@@ -264,7 +264,7 @@ def run_cells(
     kept = Keep(os.path.abspath(store.folder), checkpoint_every, log)
     cells = [_placed(cell, kept, place) for cell in cells]
     todo = [cell for cell in cells if not _done(store, cell, records.get((cell.suite, cell.key)))]
-    todo = _with_threads(todo, int(workers), group, memory_gb)
+    todo = with_threads(todo, int(workers), group, memory_gb)
     store.prepare()
     for cell in cells:
         known = records.get((cell.suite, cell.key))
@@ -320,13 +320,6 @@ def run_cells(
         skipped=count("skipped"),
         records=[records[cell.suite, cell.key] for cell in cells],
     )
-
-
-def _with_threads(todo: Sequence[Cell], workers: int, group: int, memory_gb: float | None) -> list[Cell]:
-    """Return cells that use several threads where cores are left over."""
-    side_by_side = max(1, min(workers, len(jobs_of(todo, group))))
-    threads = max(1, (os.cpu_count() or 1) // side_by_side)
-    return [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
 
 
 def _placed(cell: Cell, kept: Keep, place: dict[str, Any]) -> Cell:
