@@ -53,7 +53,7 @@ LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
 # The same inside a room: a file imports from files named before it only.
 ROOMS = {
     "streaming": ("meter", "stream"),
-    "scoring": ("auction", "assignment", "matching", "detection", "oracle", "found", "absorption", "metrics"),
+    "scoring": ("auction", "assignment", "matching", "detection", "oracle", "found", "absorption", "causes", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
     "engine": ("arrays", "threads", "kernels", "processor", "mode", "selection", "reference", "rows", "ops", "latents", "steering", "encoder", "adam"),
     "longrun": ("report", "state", "keeper"),
