@@ -123,7 +123,8 @@ def test_undertraining_shows_as_unlearned_and_training_takes_it_away() -> None:
     view = task.view("autoencoder")
     early_view = replace(view, budget=replace(view.budget, n_samples=4 * view.budget.batch_size))
     early, late = (
-        summary(child_recalls(method.fit(each, seed=task.fit_seed), task)) for each in (early_view, task.view("autoencoder"))
+        summary(child_recalls(method.fit(each, seed=task.fit_seed), task))
+        for each in (early_view, task.view("autoencoder"))
     )
     assert early["unlearned"] > late["unlearned"] + 0.1
     assert early["unlearned"] > 2 * early["absorbed"]
