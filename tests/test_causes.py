@@ -22,14 +22,17 @@ CHILDREN = 3
 
 
 class Forgetful(World):
-    """A world whose layer does not hold the parents of first children: their direction is taken out of such samples."""
+    """A world whose layer holds neither first children nor their parents: both are taken out of such samples.
+
+    With the child alone a probe would still know of the parent: who sees the child knows both.
+    """
 
     def represent(self, features, site=0, stream="data", index=0):  # type: ignore[no-untyped-def]
         x = super().represent(features, site, stream, index)
         for parent, children in self.spec.children.items():
             rows = features.rows[features.indices == children[0]]
-            along = self.directions[site][parent]
-            x[rows] -= (x[rows] @ along).unsqueeze(1) * along
+            both = torch.linalg.qr(self.directions[site][[parent, children[0]]].T)[0]
+            x[rows] -= x[rows] @ both @ both.T
         return x
 
 
@@ -96,8 +99,8 @@ def test_each_planted_cause_is_told_from_the_others(cause: str) -> None:
     rows = child_recalls(make(task), task)
     planted, elsewhere = of_first_children(task, rows), of_others(task, rows)
     assert planted["recall"] < 0.2
-    assert planted[cause] > 0.75
-    assert max(planted[other] for other in CAUSES if other != cause) < 0.15
+    assert planted[cause] > 0.7
+    assert max(planted[other] for other in CAUSES if other != cause) < 0.25
     assert elsewhere["recall"] > 0.9
     assert max(elsewhere[name] for name in CAUSES) < 0.1
 
@@ -134,5 +137,6 @@ def test_undertraining_shows_as_unlearned_and_training_takes_it_away() -> None:
 def test_a_row_writes_the_parent_from_a_quarter_on() -> None:
     child, parent = torch.eye(3)[0], torch.eye(3)[1]
     assert writes_both(child + 0.3 * parent, child, parent)
+    assert not writes_both(child + 0.3 * parent + 2.0 * torch.eye(3)[2], child, parent)  # it points elsewhere
     assert not writes_both(child + 0.2 * parent, child, parent)
     assert not writes_both(child - parent, child, parent)

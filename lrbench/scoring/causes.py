@@ -26,6 +26,7 @@ from lrbench.task import Task
 from lrbench.world import SparseFeatures
 
 FIT_SAMPLES = 16_384  # on which latents are chosen, where the world has so many
+POINTS = 0.5  # cosine from which on a row points at something, as in `lrbench.scoring.found`
 LEAST_SHOWN = 5  # held-out samples of a child, or nothing is said about it
 
 
@@ -102,11 +103,15 @@ def summary(rows: Iterable[ChildRecall]) -> dict[str, float]:
 
 
 def writes_both(row: Float[Tensor, " dim"], child: Float[Tensor, " dim"], parent: Float[Tensor, " dim"]) -> bool:
-    """Return whether a decoder row writes the parent, at least a quarter as much of it as of the child, by least squares."""
+    """Return whether a decoder row writes child and parent, at least a quarter as much of the parent as of the child, by least squares.
+
+    The row has to lie within 60 degrees of what it writes of the two: a random row writes a little of anything.
+    """
     row, child, parent = unit_rows(torch.stack([row, child, parent]))
-    overlap, on_child, on_parent = float(child @ parent), float(row @ child), float(row @ parent)
-    of_child, of_parent = on_child - overlap * on_parent, on_parent - overlap * on_child
-    return of_parent > 0 and of_parent >= SHARE * of_child
+    plane = torch.stack([child, parent]).T
+    written = torch.linalg.lstsq(plane, row.unsqueeze(1), driver="gelsd").solution.flatten()
+    of_child, of_parent = written.tolist()
+    return of_parent > 0 and of_parent >= SHARE * of_child and float((plane @ written).norm()) > POINTS
 
 
 def _directions(task: Task, pair: str) -> tuple[Tensor, Tensor]:
