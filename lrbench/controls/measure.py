@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lrbench.controls.frozen import fit_frozen
 from lrbench.dictionary import Dictionary
+from lrbench.real.world import RealWorld
 from lrbench.scoring.causes import child_recalls, summary
 from lrbench.scoring.matching import mcc
 from lrbench.scoring.metrics import score
@@ -19,14 +20,15 @@ from lrbench.study import Trained
 
 EARLY = 0.1  # share of the budget that the undertrained control has
 OF_FROZEN = ("found", "mip_dec", "mip_enc", "f1", "fvu")
-CONTROLLED = 0  # the seed whose plain methods are trained again
+CONTROLLED = 0  # the seed whose plain methods are trained again, with another start and with a frozen decoder
 
 
 def measure(trained: Trained) -> dict[str, float]:
     """Return what parents lose on their children and why, and the controls: early training, a frozen decoder, a second start."""
     dictionary, task, method = trained.dictionary.to("cpu"), trained.task, trained.method
     numbers = summary(child_recalls(dictionary, task))
-    numbers["reliability"] = min(task.world.reliability) if task.spec.world.proxy else float("nan")
+    if isinstance(task.world, RealWorld):
+        numbers["reliability"] = min(task.world.reliability)
     if not isinstance(method, SDL):
         return numbers
     view = task.view(method.pair)
@@ -53,4 +55,5 @@ def agreement(first: Dictionary, second: Dictionary, rng: torch.Generator) -> di
 def alike(rows: Float[Tensor, "latent dim"], rng: torch.Generator) -> Float[Tensor, "latent dim"]:
     """Return as many Gaussian rows with the second moment of given ones."""
     mix = torch.randn(len(rows), len(rows), generator=rng) / len(rows) ** 0.5
-    return mix @ rows
+    drawn: Tensor = mix @ rows
+    return drawn
