@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lrbench.catalogue.tasks import select_tasks
 from lrbench.study import Block
 from lrbench.task import get_suite
 
+MODELS = ("real_minilm", "real_smollm")
 METHODS = ("topk_sae", "batchtopk_sae", "matryoshka_sae", "jumprelu_sae", "transcoder", "crosscoder")
 ROWS = (*METHODS, *(f"{name}+anchored" for name in METHODS), "random", "truth", "oracle")
 STRONG = ("topk_sae", "batchtopk_sae", "matryoshka_sae")  # those of the paper's table 2, where the anchors' weight is 1
@@ -14,13 +14,7 @@ UNTRAINED = ("topk_sae", "jumprelu_sae", "oracle", "random")  # on a copy of the
 
 
 def plan(suite: str, seeds: int | None) -> list[Block]:
-    """Return all rows on the models that can be had here, and some on their copies with random weights."""
+    """Return all rows on the models, and some on their copies with random weights; what cannot be had here is skipped by the run."""
     count = range(get_suite(suite).seeds if seeds is None else seeds)
-    infos = [info for info in select_tasks(suite, ["real_*/*"]) if not info.unavailable]
-    named = {
-        control: [info.name for info in infos if info.name.endswith("/random") == control] for control in (False, True)
-    }
-    return [
-        *(Block([name], (*ROWS, *WEIGHT_ONE), count) for name in named[False]),
-        *(Block([name], UNTRAINED, count) for name in named[True]),
-    ]
+    trained = [Block([f"{model}/trained"], (*ROWS, *WEIGHT_ONE), count) for model in MODELS]
+    return trained + [Block([f"{model}/random"], UNTRAINED, count) for model in MODELS]

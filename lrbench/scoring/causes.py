@@ -21,7 +21,7 @@ from torch import Tensor
 from lrbench.dictionary import Dictionary
 from lrbench.scoring.absorption import SHARE
 from lrbench.scoring.matching import unit_rows
-from lrbench.scoring.oracle import oracle_dictionary
+from lrbench.scoring.oracle import probes
 from lrbench.task import Task
 from lrbench.world import SparseFeatures
 
@@ -70,7 +70,7 @@ def child_recalls(dictionary: Dictionary, task: Task) -> list[ChildRecall]:
     best, second = _best_latents(_fires(dictionary, task, fit, "causes"), fit, task.spec.world.n_features)
     held = task.evaluation()
     fires = _fires(dictionary, task, held, "evaluation")
-    probe = _fires(oracle_dictionary(task, dictionary.pair), task, held, "evaluation")
+    probe = _probed(task, dictionary.pair, held)
     above, own = _directions(task, dictionary.pair)
     found = []
     for parent, children in tree.items():
@@ -126,6 +126,13 @@ def _directions(task: Task, pair: str) -> tuple[Tensor, Tensor]:
 def _fires(dictionary: Dictionary, task: Task, features: SparseFeatures, stream: str) -> Bool[Tensor, "sample latent"]:
     inputs = task.observed(features, dictionary.pair, stream)[0]
     return torch.cat([dictionary.encode(some) > 0 for some in torch.split(inputs, 4096)])
+
+
+def _probed(task: Task, pair: str, features: SparseFeatures) -> Bool[Tensor, "sample feature"]:
+    """Return where the linear probes of all features fire."""
+    (weights, biases), (cuts, _) = probes(task, pair)
+    readings = torch.addmm(biases, task.observed(features, pair)[0], weights.T)
+    return readings > cuts.clamp_min(0.0)
 
 
 def _best_latents(
