@@ -11,6 +11,8 @@ from lrbench.real.spec import ANCHOR_SHARE, HELD_OUT, L0, RealSpec, real_spec
 from lrbench.structure import WorldSpec
 from lrbench.suite import Scale, TaskSpec
 
+LEAST_LATENTS = 512  # at the smallest scales too: half of the classes are anchors and need a latent each
+
 if TYPE_CHECKING:
     from lrbench.world import World
 
@@ -42,7 +44,7 @@ ACTIVATIONS = Activations()
 
 
 def real_task(model: Model, sites: tuple[str, ...], scale: Scale, init: str = "trained") -> TaskSpec:
-    """Return the task on a model's activations: width and steps are the scale's, items and L0 are the world's.
+    """Return the task on a model's activations: steps are the scale's, and so is the width where it is large enough, items and L0 are the world's.
 
     Parameters
     ----------
@@ -54,5 +56,7 @@ def real_task(model: Model, sites: tuple[str, ...], scale: Scale, init: str = "t
     law = real_spec(model, sites, init)
     n_distinct = len(items()) - HELD_OUT
     drawn = scale.task(n_distinct=n_distinct)
-    told = L0 / law.mean_l0
-    return replace(drawn, world=law, n_evaluation=HELD_OUT, told_l0=told, anchor_share=ANCHOR_SHARE)
+    return replace(
+        drawn, world=law, n_latents=max(LEAST_LATENTS, scale.n_latents), n_evaluation=HELD_OUT, told_l0=L0 / law.mean_l0,
+        anchor_share=ANCHOR_SHARE,
+    )  # fmt: skip
