@@ -1,6 +1,6 @@
 """Why a parent's latent is silent on a child: the layer does not hold the parent there, the child's latent took it over, or neither.
 
-`docs/real.md` has the reasons. A sample of a child on which the parent's best latent is silent is lost to the first of three causes that
+`docs/studies.md` has the reasons. A sample of a child on which the parent's best latent is silent is lost to the first of three causes that
 applies:
 
 * missing: a linear probe for the parent, fitted on the same samples as all choices here, is silent too;
