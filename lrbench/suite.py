@@ -146,7 +146,7 @@ SUITES = {
             dim=768, rate=0.01, n_latents=16_000, n_distinct=100_000, n_samples=2_560_000, batch_size=1024,
             n_evaluation=16_384)),
         Suite("real", "activations of small models: class means stand for the truth, on a page of their own", seeds=2, only_named=True,
-              scale=Scale(dim=384, rate=0.03, n_latents=1024, n_distinct=8192, n_samples=256 * 1000, batch_size=256, n_evaluation=4096)),
+              scale=Scale(dim=384, rate=0.03, n_latents=1024, n_distinct=8192, n_samples=256 * 3000, batch_size=256, n_evaluation=4096)),
     )
 }  # fmt: skip
 

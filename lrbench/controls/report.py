@@ -104,13 +104,21 @@ def _causes(records: Sequence[Record]) -> str:
         own = _of(records, method)
         late = [number(interval(_measured(record, name) for record in own).mean) for name in CAUSES]
         early = [number(interval(_measured(record, f"early_{name}") for record in own).mean) for name in CAUSES]
+        f1 = number(interval(_measured(r, "f1") for r in own).mean)
         lowest = [number(interval(_measured(r, f"lowest_{n}") for r in own).mean) for n in ("recall", "probe")]
-        rows.append([code(method), *late, *lowest, *early])
-    header = ["method", *CAUSES, "lowest child", "lowest child, probe", *(f"{name} at 10%" for name in CAUSES)]
+        rows.append([code(method), f1, *late, *lowest, *early])
+    header = [
+        "method",
+        "F1 of the latent",
+        *CAUSES,
+        "lowest child",
+        "lowest child, probe",
+        *(f"{name} at 10%" for name in CAUSES),
+    ]
     return (
         "For every parent class, the recall of its best latent on each child, and what the other samples are lost to: *missing*, a linear"
         " probe does not find the parent there either; *absorbed*, the child's own latent fires and writes the parent; *unlearned*, the"
-        " rest. The four add up to 1. The last columns are the same after a tenth of the training: what shrinks from there was"
+        " rest. The four add up to 1. A latent that always fires loses nothing, so its F1 stands beside. The last columns are the same after a tenth of the training: what shrinks from there was"
         " undertraining, what grows was made by training.\n\n" + table(header, rows, left=1)
     )
 

@@ -32,7 +32,7 @@ LEAST_SHOWN = 5  # held-out samples of a child, or nothing is said about it
 
 @dataclass(frozen=True)
 class ChildRecall:
-    """What becomes of a parent on the held-out samples of one of its children; the last four add up to 1.
+    """What becomes of a parent on the held-out samples of one of its children; recall and the three causes add up to 1.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ class ChildRecall:
         Recall of the parent's best latent.
     missing, absorbed, unlearned
         The share of the samples that is lost to each cause.
+    f1
+        Of the parent's best latent over all samples: one that always fires has a recall of 1 and loses nothing.
     """
 
     parent: int
@@ -53,6 +55,7 @@ class ChildRecall:
     missing: float
     absorbed: float
     unlearned: float
+    f1: float
 
 
 def child_recalls(dictionary: Dictionary, task: Task) -> list[ChildRecall]:
@@ -75,6 +78,10 @@ def child_recalls(dictionary: Dictionary, task: Task) -> list[ChildRecall]:
     found = []
     for parent, children in tree.items():
         latent = int(best[parent])
+        is_parent = torch.zeros(len(held), dtype=torch.bool)
+        is_parent[held.rows[held.indices == parent]] = True
+        fired = fires[:, latent]
+        f1 = float(2 * (fired & is_parent).sum() / (fired.sum() + is_parent.sum()).clamp_min(1))
         for child in children:
             rows = held.rows[held.indices == child]
             if len(rows) < LEAST_SHOWN:
@@ -84,7 +91,7 @@ def child_recalls(dictionary: Dictionary, task: Task) -> list[ChildRecall]:
             silent, seen = ~fires[rows, latent], probe[rows, parent]
             taken = silent & seen & fires[rows, taker] & takes
             shares = (seen, ~silent, silent & ~seen, taken, silent & seen & ~taken)
-            found.append(ChildRecall(parent, child, *(float(each.double().mean()) for each in shares)))
+            found.append(ChildRecall(parent, child, *(float(each.double().mean()) for each in shares), f1))
     return found
 
 
@@ -93,7 +100,7 @@ def summary(rows: Iterable[ChildRecall]) -> dict[str, float]:
     families: dict[int, list[ChildRecall]] = {}
     for row in rows:
         families.setdefault(row.parent, []).append(row)
-    names = ("probe", "recall", "missing", "absorbed", "unlearned")
+    names = ("probe", "recall", "missing", "absorbed", "unlearned", "f1")
     means = {name: _mean(_mean(getattr(row, name) for row in own) for own in families.values()) for name in names}
     lowest = {
         f"lowest_{name}": _mean(min(getattr(row, name) for row in own) for own in families.values())
