@@ -118,8 +118,9 @@ def _causes(records: Sequence[Record]) -> str:
     return (
         "For every parent class, the recall of its best latent on each child, and what the other samples are lost to: *missing*, a linear"
         " probe does not find the parent there either; *absorbed*, the child's own latent fires and writes the parent; *unlearned*, the"
-        " rest. The four add up to 1. A latent that always fires loses nothing, so its F1 stands beside. The last columns are the same after a tenth of the training: what shrinks from there was"
-        " undertraining, what grows was made by training.\n\n" + table(header, rows, left=1)
+        " rest. The four add up to 1. A latent that always fires loses nothing, so the F1 stands beside. *At 10%* is after a tenth of the"
+        " training: what shrinks from there was undertraining, what grows was made by training.\n\n"
+        + table(header, rows, left=1)
     )
 
 
