@@ -195,6 +195,11 @@ class WorldSpec:
                 f"cohesion={self.structure.cohesion}: expected more than rate={max(self.rates):g}, or groups are always on"
             )
 
+    @property
+    def proxy(self) -> str:
+        """What stands for the truth where nobody knows it; empty, for here it is known."""
+        return ""
+
     @cached_property
     def parents(self) -> list[int]:
         """The parent of every feature, -1 where there is none."""

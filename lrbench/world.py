@@ -112,6 +112,10 @@ class World:
         """The content hash: equal for equal law, seed and generator version, on every machine."""
         return self.spec.hash(self.seed)
 
+    def known(self, site: int) -> Float[Tensor, "feature dim"]:
+        """Return the directions that anchors are taken from: the true ones."""
+        return self.directions[site]
+
     @cached_property
     def interference(self) -> list[float]:
         """The largest signed inner product between two directions, per site (the paper's M)."""
