@@ -65,7 +65,7 @@ ROOMS = {
     "running": ("worker", "provenance", "device", "training_files", "cell", "preload", "pool", "available", "grouped", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "ladder": ("axes", "limit", "breakdown", "curves", "schedule", "plane", "summary", "words", "figure", "report"),
-    "controls": ("frozen", "measure", "reading", "schedule", "figure", "report"),
+    "controls": ("frozen", "measure", "reading", "schedule", "figure", "prediction", "report"),
     "pages": ("interval", "markdown", "palette", "terminal"),
     "studies": ("engine_quality", "falsify", "ladder", "noise", "real", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "show", "commands", "__init__", "__main__"),
