@@ -91,6 +91,7 @@ def save_scatter(board: Mapping[str, float], real: Mapping[str, Mapping[str, flo
             for name in sorted(board.keys() & scores.keys()):
                 panel.plot(board[name], scores[name], "o", color=colour, markersize=4)
                 panel.annotate(name, (board[name], scores[name]), fontsize=5, xytext=(3, 2), textcoords="offset points")
+            panel.margins(0.2)
             panel.set_title(task)
             panel.set_xlabel("score on the board")
             panel.set_ylabel("score on class means")

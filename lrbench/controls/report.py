@@ -25,8 +25,8 @@ CAUSES = ("recall", "missing", "absorbed", "unlearned")
 UNTRAINED = "/random"
 INTRO = """# Real activations
 
-Written by `lrbench study real --suite {suite}` from records. **Truth is a proxy here**: nobody knows the features of a model, and class
-means of WordNet stand for them, {proxy}. So these numbers are on a scale of their own and are averaged with no other.
+Written by `lrbench study real --suite {suite}` from records. **Truth is a proxy here**: nobody knows the features of a model, and {proxy}
+stand for them. So these numbers are on a scale of their own and are averaged with no other.
 
 * Items are nouns with their glosses, a model's activations the mean over tokens at four sites, each coordinate with mean 0 and variance 1.
   An SAE reads the first site, a transcoder maps it to the second, a crosscoder reads all four.
