@@ -12,6 +12,7 @@ import lrbench
 from lrbench.catalogue.studies import find_study, load_study
 from lrbench.cli.commands import run_command_line as main
 from lrbench.controls.frozen import fit_frozen
+from lrbench.controls.prediction import correlation
 from lrbench.leaderboard.compile import compile_boards
 from lrbench.leaderboard.render import render
 from lrbench.running.cell import run_cell
@@ -96,3 +97,15 @@ def test_the_leaderboard_keeps_proxies_apart() -> None:
     drawn = {"real": {"where": "w", "recovery": "r"}}
     assert "Truth is a proxy here" in render([real], [], drawn)
     assert "Truth is a proxy" not in render([board], [], {"smoke": drawn["real"]})
+
+
+def test_a_rank_correlation_of_methods_has_an_interval() -> None:
+    board = {name: float(place) for place, name in enumerate("abcdefgh")}
+    same = correlation(board, {name: value**3 for name, value in board.items()})
+    assert (same.value, same.low, same.high, same.methods) == (1.0, 1.0, 1.0, 8)
+    turned = correlation(board, {name: -value for name, value in board.items()} | {"z": 5.0})
+    assert (turned.value, turned.methods) == (-1.0, 8)
+    mixed = correlation(board, dict(zip(board, [3.0, 1.0, 2.0, 6.0, 5.0, 4.0, 8.0, 7.0], strict=True)))
+    assert -1.0 < mixed.low < mixed.value < mixed.high <= 1.0
+    few = correlation({"a": 1.0}, {"a": 1.0})
+    assert few.value != few.value

@@ -65,7 +65,7 @@ ROOMS = {
     "running": ("worker", "provenance", "device", "training_files", "cell", "preload", "pool", "available", "grouped", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "ladder": ("axes", "limit", "breakdown", "curves", "schedule", "plane", "summary", "words", "figure", "report"),
-    "controls": ("frozen", "measure", "reading", "schedule", "figure", "report"),
+    "controls": ("frozen", "measure", "reading", "schedule", "figure", "prediction", "report"),
     "replication": ("reported_sae", "reported", "causes", "measure", "findings", "schedule", "words", "answers", "figure", "report"),
     "tuning": ("choice", "defaults", "figure", "report"),
     "pages": ("interval", "markdown", "palette", "terminal"),

@@ -44,7 +44,7 @@ def save_causes(records: Sequence[Record], path: Path) -> str:
 
 
 def _methods(records: Sequence[Record]) -> list[str]:
-    return [*dict.fromkeys(record.method for record in records)]
+    return [*dict.fromkeys(record.method for record in records if record.kind != "reference")]
 
 
 def _parts(records: Sequence[Record], method: str, time: str) -> list[float]:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from lrbench.catalogue.files import folder
 from lrbench.controls.figure import save_causes
+from lrbench.controls.prediction import correlation, method_scores, save_scatter
 from lrbench.pages.interval import interval
 from lrbench.pages.markdown import code, number, table, with_interval
 from lrbench.pages.terminal import as_text
 from lrbench.record import Record
+from lrbench.store import read_packed
 
 NAME = "real"
 SCORES = {
@@ -22,8 +25,8 @@ CAUSES = ("recall", "missing", "absorbed", "unlearned")
 UNTRAINED = "/random"
 INTRO = """# Real activations
 
-Written by `lrbench study real --suite {suite}` from records. **Truth is a proxy here**: nobody knows the features of a model, and class
-means of WordNet stand for them, {proxy}. So these numbers are on a scale of their own and are averaged with no other.
+Written by `lrbench study real --suite {suite}` from records. **Truth is a proxy here**: nobody knows the features of a model, and {proxy}
+stand for them. So these numbers are on a scale of their own and are averaged with no other.
 
 * Items are nouns with their glosses, a model's activations the mean over tokens at four sites, each coordinate with mean 0 and variance 1.
   An SAE reads the first site, a transcoder maps it to the second, a crosscoder reads all four.
@@ -51,9 +54,33 @@ def write(records: Sequence[Record], suite: str, path: Path) -> str:
         if figure:
             parts.append(f"\n![What becomes of a parent on its children](figures/{figure})\n")
         parts.append("\n### Controls\n\n" + _controls(own, [r for r in good if _control_of(r) == task]))
-    parts.append(_gaps(records))
+    parts += [_prediction(trained, path), _gaps(records)]
     path.write_text("\n".join(part.rstrip("\n") + "\n" for part in parts if part), encoding="utf-8")
     return "\n\n".join(shown)
+
+
+def _prediction(records: Sequence[Record], path: Path) -> str:
+    """Say whether the order of methods on the published board is that on real activations."""
+    board = method_scores(read_packed(folder("leaderboard") / "board.jsonl.xz"))
+    rows, real = [], {}
+    for task in dict.fromkeys(record.task for record in records):
+        own = method_scores([record for record in records if record.task == task])
+        plain = {name: value for name, value in own.items() if "+" not in name}
+        for name, some in (("plain and anchored", own), ("plain", plain)):
+            found = correlation(board, some)
+            if not math.isnan(found.value):
+                real[task] = own
+                span = f"{number(found.low, 2)} to {number(found.high, 2)}"
+                rows.append([code(task), name, str(found.methods), number(found.value, 2), span])
+    if not rows:
+        return ""
+    save_scatter(board, real, path.parent / "figures" / "real-board.png")
+    return (
+        "## Does the synthetic board predict the real one?\n\nSpearman's rank correlation of the score between the published board and these"
+        " tasks, over the methods that both have, with a 95% interval by the bootstrap over methods.\n\n"
+        + table(["task", "methods", "number", "rank correlation", "interval"], rows, left=2)
+        + "\n![Scores on class means against scores on the board](figures/real-board.png)\n"
+    )
 
 
 def _intro(records: Sequence[Record], suite: str) -> str:
