@@ -38,10 +38,10 @@ OTHERS: tuple[dict[str, Any], ...] = (  # of BatchTopK and Matryoshka
     {}, {"tied": True}, {"tied": True, "l0": 12.8}, {"l0": 12.8}, {"weight_decay": 3.0}, SMALL_START, SMALL_START | {"weight_decay": 3.0},
 )  # fmt: skip
 CONFIRMED: tuple[dict[str, Any], ...] = (  # at the paper's scale too, in all three
-    {"tied": True}, {"tied": True, "l0": 12.8},
+    {"tied": True}, {"weight_decay": 3.0}, {"tied": True, "l0": 12.8},
 )  # fmt: skip
 CONFIRMED_ONCE: tuple[dict[str, Any], ...] = (  # of TopK
-    {"weight_decay": 3.0}, SMALL_START, SMALL_START | {"l0": 12.8}, {"tied": True, "lr": 0.001, "l0": 12.8},
+    {"lr": 0.001}, SMALL_START, {"tied": True, "lr": 0.001, "l0": 12.8},
 )  # fmt: skip
 SAMPLES = (20, 100)  # distinct ones per feature; the paper has 100
 PENALTIES = ("l0=0.5", "l0=4", "l0=16", "l0=64")
