@@ -94,7 +94,8 @@ def penalty_section(cells: Cells, paper: str | None, small: str) -> str:
     return f"""## "ReLU and JumpReLU recover nothing"
 
 Reported: {reported}. The penalty's weight λ is not given. Here it is steered to a mean L0, so
-a line names λ by the L0 that it was steered to, as a multiple of the world's.
+a line names λ by the L0 that it was steered to, as a multiple of the world's; the last column is what came of it, after the thresholds are
+calibrated.
 
 {table(heads, rows, left=3)}"""
 

@@ -35,7 +35,8 @@ TOGETHER: tuple[dict[str, Any], ...] = (
     {"tied": True, "lr": 0.001, "l0": 12.8}, {"tied": True, "unit": False}, {"tied": True, "batch_size": 64, "l0": 3.2},
 )  # fmt: skip
 OTHERS: tuple[dict[str, Any], ...] = (  # of BatchTopK and Matryoshka
-    {}, {"tied": True}, {"tied": True, "l0": 12.8}, {"l0": 12.8}, {"weight_decay": 3.0}, SMALL_START, SMALL_START | {"weight_decay": 3.0},
+    {}, {"tied": True}, {"lr": 0.003}, {"lr": 0.001}, {"tied": True, "l0": 12.8}, {"l0": 12.8}, {"weight_decay": 3.0}, SMALL_START,
+    SMALL_START | {"weight_decay": 3.0},
 )  # fmt: skip
 CONFIRMED: tuple[dict[str, Any], ...] = (  # at the paper's scale too, in all three
     {"tied": True}, {"weight_decay": 3.0}, {"tied": True, "l0": 12.8},

@@ -20,12 +20,12 @@ from lrbench.replication.answers import (
     penalty_section,
     told,
 )
-from lrbench.replication.causes import search
+from lrbench.replication.causes import NO_PENALTY, search
 from lrbench.replication.figure import save_figure
 from lrbench.replication.findings import AS_REPORTED, SIDES, TOLERANCE, Cells, cells_of, find, possible, spread
-from lrbench.replication.reported import DEFAULT, ROWS, TABLES, Row, address
+from lrbench.replication.reported import DEFAULT, NAMES, ROWS, TABLES, Row, address
 from lrbench.replication.schedule import PAPER
-from lrbench.replication.words import NOT_RUN, cell_text, reported_text, without_score
+from lrbench.replication.words import NOT_RUN, cell_text, reported_text, side_text, without_score
 
 LARGE, SMALL = "reported", "reported_small"
 NOTES = {
@@ -82,8 +82,12 @@ def _header(cells: Cells, suite: str) -> str:
         for side in SIDES
     }
     rows_run = sum(find(cells, address(family, row.setting), row.method) is not None for row in ROWS)
-    causes = search() if suite != PAPER else paper_causes()
-    places = ", ".join(f"{count} by {SIDES[side]}" for side, count in tally.items())
+    counts = ", ".join(f"{count} by {SIDES[side]}" for side, count in tally.items())
+    places = (
+        f"* Of the {rows_run} places of the tables that they fill, so many come out as reported: {counts}.\n"
+        if rows_run
+        else ""
+    )
     return f"""# The paper's tables, run again
 
 Written by `lrbench study replicate --suite {suite}` from records; no number of ours is typed by hand. Reported values are those of *A Unified
@@ -92,14 +96,32 @@ encoder and leaves learning rate, steps, batch, start, λ and k open. Here every
 sweep on other worlds ([sweep.md](sweep.md)), and both sides are scored.
 
 * {run} of the {len(distinct)} distinct rows of tables 1, 4, 5, 6 and 7 are run at {scales_of(suite)[family]}; a row that two tables share is trained once.
-* Of the {rows_run} places of the tables that they fill, so many come out as reported: {places}.
-* [What explains the encoder's numbers](#what-explains-the-encoders-numbers), at {scales_of(suite)[family]}: {told(explaining(cells, family, causes))}
+{places}{_answers(cells, suite)}
 
 M_GT(0.95) is the share of features whose best row has a cosine above 0.95, M_IP the mean cosine of the best row; both over the features that are not
 anchored, and not one-to-one: a row may serve several features. *Encoder as it is* is the inner product with the encoder's row at its own length. *As reported* means within {TOLERANCE:g} of M_IP, or of M_GT where the paper gives no M_IP.
 Intervals are Student's t at {LEVEL:.0%} over seeds; a value without one is of one seed.
 
 {_scale_table(suite)}"""
+
+
+def _answers(cells: Cells, suite: str) -> str:
+    """Return the answers in short, each at the scales that have a record."""
+    lines = []
+    for family, scale in scales_of(suite).items():
+        causes = paper_causes() if (family, suite) == (LARGE, PAPER) else search()
+        if any(find(cells, cause.task(family), cause.name) for cause in causes):
+            answer = told(explaining(cells, family, causes))
+            lines.append(
+                f"* [What explains the encoder's numbers](#what-explains-the-encoders-numbers), at {scale}: {answer}"
+            )
+    for method in NO_PENALTY:
+        for family, scale in scales_of(suite).items():
+            found = find(cells, address(family, DEFAULT), method)
+            if found is not None:
+                sides = [f"{side_text(found.sides[side])} by {name}" for side, name in SIDES.items()]
+                lines.append(f"* {NAMES[method]}, steered to the world's mean L0, at {scale}: {', '.join(sides)}.")
+    return "\n".join(lines)
 
 
 def _scale_table(suite: str) -> str:
@@ -128,7 +150,7 @@ def _table_section(cells: Cells, which: int, suite: str) -> str:
             ]
             verdict = _verdict(cells, row, next(iter(scales_of(suite))))
             rows.append([row.label, reported_text(row.reported) + mark, *sides, verdict])
-    return f"## Table {which}\n\n{TABLES[which].capitalize()}; M_GT / M_IP. {NOTES[which]}\n\n{table([*heads, 'verdict'], rows, left=1)}"
+    return f"## Table {which}\n\n{TABLES[which]}; M_GT / M_IP. {NOTES[which]}\n\n{table([*heads, 'verdict'], rows, left=1)}"
 
 
 def _verdict(cells: Cells, row: Row, family: str) -> str:

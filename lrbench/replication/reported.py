@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 DEFAULT = (1000, 0.1, 0.01)  # n, M, 1-S of the paper's default setting
 TABLES = {
-    1: "every method in the default setting",
+    1: "Every method in the default setting",
     4: "ReLU SAE, number of features n",
-    5: "interference M",
-    6: "activation probability 1−S",
+    5: "Interference M",
+    6: "Activation probability 1−S",
     7: "TopK SAE, k",
 }
 NAMES = {
