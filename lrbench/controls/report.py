@@ -28,13 +28,12 @@ INTRO = """# Real activations
 Written by `lrbench study real --suite {suite}` from records. **Truth is a proxy here**: nobody knows the features of a model, and {proxy}
 stand for them. So these numbers are on a scale of their own and are averaged with no other.
 
-* Items are nouns with their glosses, a model's activations the mean over tokens at four sites, each coordinate with mean 0 and variance 1.
+* Items are nouns with their glosses, a model's activations the mean over tokens at four sites, every coordinate with the same variance.
   An SAE reads the first site, a transcoder maps it to the second, a crosscoder reads all four.
 * Half of the classes are anchors, as centred and normalised means of the training items. Scores are on the other half, as means of items
   that training never saw. A class mean of the one part has a cosine of {reliability} with that of the other, on average over classes at
   the least reliable site: the proxy is no sharper than that.
-* In every row 0 is a random dictionary and 1 the oracle, a linear probe per class with the class mean as its decoder row. Its truth is the
-  proxy's. ± is a 95% interval over seeds, which differ in their split, their anchors and their start.
+* The score of a random dictionary is 0 and that of the oracle 1: a linear probe per class, with the class mean as its decoder row. ± is a 95% interval over seeds, which differ in their split, their anchors and their start.
 """
 
 
