@@ -63,10 +63,14 @@ def test_the_study_asks_the_same_with_and_without_models_and_writes_its_page(tmp
         assert sum(values[f"{time}{name}"] or 0.0 for name in shares) == pytest.approx(1.0)
     assert 0.0 <= values["pw_mcc_null"] <= values["pw_mcc"] <= 1.0  # type: ignore[operator]
     assert values["frozen_mip_dec"] is not None
+    alone = next(r for r in records if r.method == "oracle").measures["real"].values
+    assert alone["anchors_mip_dec"] is not None
+    assert alone["anchors_matched_dec"] <= alone["anchors_mip_dec"]  # type: ignore[operator]
     shown = load_study("real").write(records, "smoke", tmp_path / "real.md")
     page = (tmp_path / "real.md").read_text(encoding="utf-8")
     assert "Truth is a proxy here" in page
     assert "real_minilm/trained" in shown
+    assert "*the anchors alone*" in page
     assert (tmp_path / "figures" / "real-real_minilm.png").is_file()
 
 
