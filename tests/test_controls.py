@@ -17,7 +17,7 @@ from lrbench.leaderboard.compile import compile_boards
 from lrbench.leaderboard.render import render
 from lrbench.running.cell import run_cell
 from lrbench.running.runner import plan
-from lrbench.running.study_run import study_cells
+from lrbench.running.study_run import study_cells, study_records
 from lrbench.sdl import SDL, start_parameters
 from lrbench.seeds import generator
 
@@ -63,10 +63,14 @@ def test_the_study_asks_the_same_with_and_without_models_and_writes_its_page(tmp
         assert sum(values[f"{time}{name}"] or 0.0 for name in shares) == pytest.approx(1.0)
     assert 0.0 <= values["pw_mcc_null"] <= values["pw_mcc"] <= 1.0  # type: ignore[operator]
     assert values["frozen_mip_dec"] is not None
+    alone = next(r for r in records if r.method == "oracle").measures["real"].values
+    assert alone["anchors_mip_dec"] is not None
+    assert alone["anchors_matched_dec"] <= alone["anchors_mip_dec"]  # type: ignore[operator]
     shown = load_study("real").write(records, "smoke", tmp_path / "real.md")
     page = (tmp_path / "real.md").read_text(encoding="utf-8")
     assert "Truth is a proxy here" in page
     assert "real_minilm/trained" in shown
+    assert "*the anchors alone*" in page
     assert (tmp_path / "figures" / "real-real_minilm.png").is_file()
 
 
@@ -109,3 +113,13 @@ def test_a_rank_correlation_of_methods_has_an_interval() -> None:
     assert -1.0 < mixed.low < mixed.value < mixed.high <= 1.0
     few = correlation({"a": 1.0}, {"a": 1.0})
     assert few.value != few.value
+
+
+def test_the_committed_page_is_made_of_the_committed_records(tmp_path: Path) -> None:
+    """Byte for byte. A new board changes it too: `lrbench study real --suite real --from-records --page docs/real.md`."""
+    info = find_study("real")
+    cells = study_cells(info, "real", 2)
+    _, records, _ = study_records(info, "real", 2, cells, tmp_path / "none")
+    load_study("real").write(records, "real", tmp_path / "real.md")
+    page = Path(lrbench.__file__).parent.parent / "docs" / "real.md"
+    assert (tmp_path / "real.md").read_bytes() == page.read_bytes()

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lrbench.activation import TopK
 from lrbench.controls.frozen import fit_frozen
 from lrbench.dictionary import Dictionary
 from lrbench.real.world import RealWorld
@@ -17,9 +18,11 @@ from lrbench.scoring.metrics import score
 from lrbench.sdl import SDL
 from lrbench.seeds import derive_seed, generator
 from lrbench.study import Trained
+from lrbench.task import Task
 
 EARLY = 0.1  # share of the budget that the undertrained control has
 OF_FROZEN = ("found", "mip_dec", "mip_enc", "f1", "fvu")
+OF_ANCHORS = ("headline", "found", "matched_dec", "mip_dec", "mip_enc", "recovery_dec", "f1", "fvu", "l0", "dead")
 CONTROLLED = 0  # the seed whose plain methods are trained again, with another start and with a frozen decoder
 
 
@@ -30,7 +33,7 @@ def measure(trained: Trained) -> dict[str, float]:
     if isinstance(task.world, RealWorld):
         numbers["reliability"] = min(task.world.reliability)
     if not isinstance(method, SDL):
-        return numbers
+        return numbers | of_anchors(task, method.pair)
     view = task.view(method.pair)
     budget = replace(view.budget, n_samples=round(EARLY * view.budget.n_samples))
     early = method.fit(replace(view, budget=budget), seed=task.fit_seed)
@@ -41,6 +44,14 @@ def measure(trained: Trained) -> dict[str, float]:
         frozen = score(fit_frozen(method, task.view(method.pair), task.fit_seed), task)
         numbers |= {f"frozen_{name}": frozen[name] for name in OF_FROZEN}
     return numbers
+
+
+def of_anchors(task: Task, pair: str) -> dict[str, float]:
+    """Return what the anchors themselves score on the other classes: what is like them needs no learning."""
+    view = task.view(pair)
+    rows = view.anchors
+    scores = score(Dictionary(rows[0], None, rows[1], None, TopK(view.budget.k()), pair), task)
+    return {f"anchors_{name}": scores[name] for name in OF_ANCHORS}
 
 
 def agreement(first: Dictionary, second: Dictionary, rng: torch.Generator) -> dict[str, float]:

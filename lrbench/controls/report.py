@@ -23,18 +23,20 @@ SCORES = {
 }  # fmt: skip
 CAUSES = ("recall", "missing", "absorbed", "unlearned")
 UNTRAINED = "/random"
+ALONE = "*the anchors alone*"
 INTRO = """# Real activations
 
 Written by `lrbench study real --suite {suite}` from records. **Truth is a proxy here**: nobody knows the features of a model, and {proxy}
 stand for them. So these numbers are on a scale of their own and are averaged with no other.
 
-* Items are nouns with their glosses, a model's activations the mean over tokens at four sites, each coordinate with mean 0 and variance 1.
+* Items are nouns with their glosses, a model's activations the mean over tokens at four sites, every coordinate with the same variance.
   An SAE reads the first site, a transcoder maps it to the second, a crosscoder reads all four.
 * Half of the classes are anchors, as centred and normalised means of the training items. Scores are on the other half, as means of items
   that training never saw. A class mean of the one part has a cosine of {reliability} with that of the other, on average over classes at
   the least reliable site: the proxy is no sharper than that.
-* In every row 0 is a random dictionary and 1 the oracle, a linear probe per class with the class mean as its decoder row. Its truth is the
-  proxy's. ± is a 95% interval over seeds, which differ in their split, their anchors and their start.
+* *The anchors alone* are a dictionary of nothing but the anchors, read by themselves with TopK. Classes are alike, so an anchored row has learned
+  of the other classes only what it has beyond that one.
+* The score of a random dictionary is 0 and that of the oracle 1: a linear probe per class, with the class mean as its decoder row. ± is a 95% interval over seeds, which differ in their split, their anchors and their start.
 """
 
 
@@ -121,6 +123,11 @@ def _scores(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
         means = [_cell([_score(record, "headline") for record in own])]
         means += [number(interval(_score(record, name) for record in own).mean) for name in [*SCORES][1:]]
         rows.append([code(method), *means])
+    alone = {name: [_measured(record, f"anchors_{name}") for record in records] for name in SCORES}
+    if not all(map(math.isnan, alone["headline"])):  # every reference of a seed has measured the same: one counts
+        known = {name: [*dict.fromkeys(v for v in values if not math.isnan(v))] for name, values in alone.items()}
+        first, *others = known
+        rows.append([ALONE, _cell(known[first]), *(number(interval(known[name]).mean) for name in others)])
     return ["method", *SCORES.values()], rows
 
 
