@@ -1,9 +1,10 @@
-"""Data without end: every sample is new, a block is the same whatever was read before, and nobody keeps what was read."""
+"""Data without end: every sample is new, a block is the same whatever was read before, and nobody holds more than two of them."""
 
 from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -102,7 +103,7 @@ def test_an_ordinary_view_goes_on_as_well_without_gathering_what_it_leaves_out(m
             view.batches(first=first)
 
 
-def test_a_stream_of_any_length_holds_a_few_blocks() -> None:
+def test_a_stream_of_any_length_holds_two_blocks() -> None:
     view, numbers = numbered(n_samples=200_000_000)
     batches = view.batches(1000)
     next(batches)
@@ -114,10 +115,11 @@ def test_a_stream_of_any_length_holds_a_few_blocks() -> None:
     assert numbers.drawn == [199_999_000 // BLOCK, 199_999_999 // BLOCK]
     held = []
     for _ in view.batches(1000, first=199_000):
+        time.sleep(0.002)  # the block ahead is drawn by now
         held.append(numbers.held())
         if len(numbers.drawn) > 8:
             break
-    assert max(held) <= 3 <= len(numbers.given)  # the third while a batch is made of the last of one and the first of the next
+    assert max(held) <= 2 < len(numbers.given)
 
 
 @pytest.mark.parametrize("pair", ["autoencoder", "transcoder", "crosscoder"])
