@@ -51,7 +51,7 @@ def told(answer: Mapping[str, Sequence[str]]) -> str:
     """Return `explaining` in a sentence for each way of scoring."""
     said = {ENCODERS[0]: "With rows brought to unit length", ENCODERS[1]: "With rows as they are"}
     return " ".join(
-        f"{words}, all three TopK-family SAEs come within {TOLERANCE:g} of M_IP under: {'; '.join(answer[side]) or 'nothing that was tried'}."
+        f"{words}, all three TopK-family SAEs come within {TOLERANCE:g} of M_IP under: {'; '.join(answer[side]) or 'no setting that was run for all three'}."
         for side, words in said.items()
     )
 
