@@ -15,8 +15,6 @@ from lrbench.sdl import start_parameters
 from lrbench.seeds import generator
 from lrbench.view import TrainView
 
-SHORTEST = 1 / 64  # a step toward the encoder's solution at which the search has ended
-
 
 @dataclass(frozen=True)
 class AlternatingConvexSearch(Method):
@@ -27,6 +25,7 @@ class AlternatingConvexSearch(Method):
     samples: int = 32_768
     decoder_iterations: int = 20
     encoder_iterations: int = 2
+    shortest: float = 1 / 64  # step toward the encoder's solution at which the search has ended
     kind = "sdl"
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
@@ -38,14 +37,14 @@ class AlternatingConvexSearch(Method):
         x, target = view.head(min(self.samples, max(1, view.budget.n_samples // self.passes)))
         target = target - b_dec
         codes, passes, step = topk_codes(w_enc, b_enc, x, k), view.budget.n_samples // len(x) - 1, 1.0
-        while passes > 1 and step > SHORTEST:
+        while passes > 1 and step > self.shortest:
             w_dec = refit_decoder(codes, w_dec, target, self.decoder_iterations)
             best = reconstruction_error(codes, w_dec, target)
             iterations = min(self.encoder_iterations, passes - 1)
             view.look_again(iterations * len(x))
             goal = refit_encoder(codes, w_enc, w_dec, x, target, iterations)
             passes, step = passes - iterations, 1.0
-            while passes > 0 and step > SHORTEST:
+            while passes > 0 and step > self.shortest:
                 tried = w_enc + step * (goal - w_enc)
                 view.look_again(len(x))
                 found, passes = topk_codes(tried, b_enc, x, k), passes - 1

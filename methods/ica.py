@@ -1,8 +1,7 @@
 """Independent component analysis: directions whose activities are as independent as they get.
 
 σ: BatchTopK with the task's L0. Source: scikit-learn's FastICA. It stops when it has converged, or when the budget is spent.
-Differs: components are turned so that their activity is skewed to the positive side, as the features' is; at most as many
-latents as dimensions in which the samples vary, whatever the width allowed.
+Differs: components are turned to the side of positive skew, as the features' is; as many latents at most as dimensions that vary.
 """
 
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ class IndependentComponents(Method):
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Return the components; whitening is a pass, and so is every iteration, and the activity in the end."""
         x = view.head(max(1, view.budget.n_samples // self.passes))[0]
-        passes = view.budget.n_samples // len(x)
         variances, axes = torch.linalg.eigh(torch.cov(x.double().T).reshape(view.d_in, view.d_in))
         axes = axes[:, variances > 1e-9 * variances[-1]]  # whitening divides by them
         ica = FastICA(
@@ -37,13 +35,15 @@ class IndependentComponents(Method):
             whiten="unit-variance",
             whiten_solver="eigh",  # of the covariance: a tenth of the time of the samples' svd
             fun=self.contrast,
-            max_iter=max(1, passes - 2),
+            max_iter=max(1, view.budget.n_samples // len(x) - 2),
             random_state=random_state(seed),
         )
         try:
             with ended_by_budget():  # in single precision whitening fails on nearly equal inputs
                 ica.fit((x.double() @ axes).cpu().numpy())
         except ValueError as error:  # of few samples two components become one, and their decorrelation divides by 0
+            if isinstance(error, TypeError):  # scikit-learn refuses a parameter with an error that is both
+                raise
             raise NotApplicable(f"FastICA diverges on these samples: {error}") from error
         view.look_again((ica.n_iter_ + 1) * len(x))
         encoder, decoder, mean = (

@@ -39,8 +39,7 @@ class KSVD(Method):
 
 
 def _updated(x: Tensor, atoms: Tensor, chosen: Tensor, weights: Tensor, residual: Tensor) -> Tensor:
-    """Return the atoms after one round: each becomes the weighted mean of what its users lack without it."""
-    atoms = atoms.clone()
+    """Return the atoms after one round, changed in place: each becomes the weighted mean of what its users lack without it."""
     sample, place = (weights > 0).nonzero(as_tuple=True)
     used, weight = chosen[sample, place], weights[sample, place]
     order = used.argsort(stable=True)  # atom after atom

@@ -257,7 +257,7 @@ def test_torch_stays_out_until_it_is_needed(code: str) -> None:
 )
 def test_files_and_functions_can_be_read_in_one_sitting(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= (61 if path.parent.name in ("tasks", "methods") else 400)
+    assert len(text.splitlines()) <= (60 if path.parent.name in ("tasks", "methods") else 400)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
             assert node.end_lineno - node.lineno < 80, node.name

@@ -48,3 +48,9 @@ def test_ica_leaves_out_directions_in_which_nothing_varies() -> None:
     dictionary = load_method("ica").fit(view, seed=0)
     assert dictionary.W_dec.shape[0] <= varied < view.d_in
     assert dictionary.W_dec.isfinite().all()
+
+
+def test_ica_skips_what_diverges_and_not_what_is_misspelt() -> None:
+    view = load_task("superposition/2.00x", "quick", 0).view()
+    with pytest.raises(ValueError, match="'fun' parameter of FastICA must be"):
+        load_method("ica", contrast="cubes").fit(view, seed=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -50,14 +50,7 @@ def tune_command(
     if not dry_run:  # what cannot be written is an error now, not after the minutes of training
         check_writable(info.path)
         with_defaults(info.path, settings_of(grid)[0])
-    limits: dict[str, Any] = {
-        "workers": workers,
-        "device": device,
-        "timeout": timeout,
-        "memory_gb": memory,
-        "group": group,
-    }
-    summary = with_progress(cells, out, **limits)
+    summary = with_progress(cells, out, workers=workers, device=device, timeout=timeout, memory_gb=memory, group=group)
     print(report_of(summary, out, time.monotonic() - began))
     outcome = Outcome(summary.records, grid)
     try:

@@ -17,7 +17,6 @@ TEMPLATE = '''\
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch.nn.functional import normalize
@@ -32,7 +31,7 @@ class CLASS(Method):
     """A sparse autoencoder whose encoder is its decoder, trained by Adam."""
 
     # Trained by gradient descent: "sdl". A closed form or another algorithm is a "baseline". The catalogue reads this line.
-    kind: ClassVar[str] = "sdl"
+    kind = "sdl"
 
     # Fields are hyper-parameters: numbers or strings, held by every record, changed by load_method(..., lr=1e-2).
     lr: float = 1e-2
