@@ -17,7 +17,7 @@ from lrbench.pages.interval import Interval
 from lrbench.record import Measures, Record, Timing
 from lrbench.replication.answers import explaining, told
 from lrbench.replication.causes import Cause, confirmed, penalties, search
-from lrbench.replication.findings import AS_REPORTED, HIGHER, LOWER, SIDES, Found, Side, cells_of, find, possible
+from lrbench.replication.findings import AS_REPORTED, HIGHER, LOWER, MIXED, SIDES, UNKNOWN, Found, Side, cells_of, find, possible
 from lrbench.replication.measure import measure
 from lrbench.replication.report import page, write
 from lrbench.replication.reported import DEFAULT, ROWS, TABLES, TOPK_FAMILY, Scores, address
@@ -168,9 +168,13 @@ def test_verdicts() -> None:
         return Side(Interval(recovery, math.nan, 1), Interval(mip, math.nan, 1))
 
     reported = Scores(0.849, 0.983)
-    assert [side(mip).relation(reported) for mip in (0.94, 0.90, 1.04)] == [AS_REPORTED, LOWER, HIGHER]
+    assert [side(mip, 0.86).relation(reported) for mip in (0.94, 0.90, 1.04)] == [AS_REPORTED, LOWER, HIGHER]
+    assert [side(0.98, share).relation(reported) for share in (0.898, 0.999, 0.0)] == [AS_REPORTED, HIGHER, LOWER]
+    assert side(0.7, recovery=1.0).relation(reported) == MIXED
+    assert side(0.98).relation(reported) == UNKNOWN, "M_GT is reported, and ours is not known"
     assert side(0.1, recovery=0.86).relation(Scores(recovery=0.849)) == AS_REPORTED, "M_GT where there is no M_IP"
-    found = Found({"enc": side(0.7), "raw": side(math.nan), "dec": side(0.99)}, 2.0, [])
+    assert side(0.2, recovery=0.86).relation(Scores(mip=0.205)) == AS_REPORTED, "M_IP where there is no M_GT"
+    found = Found({"enc": side(0.7, 0.0), "raw": side(math.nan), "dec": side(0.99, 0.85)}, 2.0, [])
     assert found.verdict(reported) == "encoder lower, encoder as it is not measured, decoder as reported"
 
 

@@ -99,7 +99,8 @@ sweep on other worlds ([sweep.md](sweep.md)), and both sides are scored.
 {places}{_answers(cells, suite)}
 
 M_GT(0.95) is the share of features whose best row has a cosine above 0.95, M_IP the mean cosine of the best row; both over the features that are not
-anchored, and not one-to-one: a row may serve several features. *Encoder as it is* is the inner product with the encoder's row at its own length. *As reported* means within {TOLERANCE:g} of M_IP, or of M_GT where the paper gives no M_IP.
+anchored, and not one-to-one: a row may serve several features. *Encoder as it is* is the inner product with the encoder's row at its own length. *As reported* means that every
+number that the paper gives there, M_GT, M_IP or both, lies within {TOLERANCE:g}, which is {100 * TOLERANCE:g} points of M_GT; *higher* and *lower* that one does not, *mixed* that one lies above and the other below.
 Intervals are Student's t at {LEVEL:.0%} over seeds; a value without one is of one seed.
 
 {_scale_table(suite)}"""
