@@ -68,7 +68,7 @@ ROOMS = {
     "controls": ("frozen", "measure", "reading", "schedule", "figure", "prediction", "report"),
     "replication": ("reported_sae", "reported", "causes", "measure", "findings", "schedule", "words", "answers", "figure", "report"),
     "tuning": ("choice", "defaults", "figure", "report"),
-    "pages": ("interval", "markdown", "palette", "terminal"),
+    "pages": ("interval", "markdown", "palette", "terminal", "unscored"),
     "studies": ("engine_quality", "falsify", "ladder", "noise", "real", "replicate", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "show", "tune", "commands", "__init__", "__main__"),
     "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "breakdown", "compile", "separation", "traps", "noise", "paired", "collapse",
