@@ -66,7 +66,7 @@ ROOMS = {
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "ladder": ("axes", "limit", "breakdown", "curves", "schedule", "plane", "summary", "words", "figure", "report"),
     "controls": ("frozen", "measure", "reading", "schedule", "figure", "prediction", "report"),
-    "replication": ("reported_sae", "reported", "causes", "measure", "findings", "schedule", "words", "answers", "figure", "report"),
+    "replication": ("reported_sae", "reported", "causes", "measure", "findings", "schedule", "words", "answers", "cost", "figure", "report"),
     "tuning": ("choice", "defaults", "figure", "report"),
     "pages": ("interval", "markdown", "palette", "terminal", "unscored"),
     "studies": ("engine_quality", "falsify", "ladder", "noise", "real", "replicate", "sweep"),
