@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrbench.replication.causes import Cause
 from lrbench.replication.findings import TAU, Cells, find
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DECODER, ENCODER, TIED = "#1f77b4", "#d95f02", "#1b7837"
 SIDES = {"dec": "decoder", "enc": "encoder"}
-LINES = {
+LINES: dict[str, tuple[str, Any]] = {
     "decoder": (DECODER, "-"),
     "decoder, anchored": (DECODER, ":"),
     "encoder": (ENCODER, "-"),

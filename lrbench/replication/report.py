@@ -28,7 +28,7 @@ from lrbench.replication.schedule import causes_at, scales_of
 from lrbench.replication.words import NOT_RUN, cell_text, reported_text, side_text
 
 NOTES = {
-    1: "k is not given. Here it is the mean L0, 10; the search above varies it.",
+    1: "k is not given. Here it is the mean L0; the search above varies it.",
     4: "The row n = 1000 disagrees with table 1, which has the same method in the same setting.",
     5: "M is a bound. At the paper's scale random directions keep M = 0.2 from the start, so M = 0.2 and 0.5 are one law there.",
     6: "The table's header calls 1−S S. k is the mean L0 of each row.",
