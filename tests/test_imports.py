@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import lrbench
+from lrbench.catalogue.grid import without_grid
 from lrbench.catalogue.imports import ROOT, hash_of_code, imports, module_file, rests_on
 from lrbench.catalogue.methods import method_catalogue
 from lrbench.catalogue.tasks import task_catalogue
@@ -55,6 +56,22 @@ def test_the_hash_changes_with_what_is_imported_only(tmp_path: Path, monkeypatch
     assert hash_of_code(user) == before
     (package / "two.py").write_text("x = 2\n")
     assert hash_of_code(user) != before
+
+
+def test_the_grid_of_a_method_that_another_is_made_of_is_no_part_of_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "lrbench"
+    package.mkdir()
+    (package / "two.py").write_text("GRID = {'lr': (0.1, 0.2)}\nMETHOD = 1\n")
+    user = tmp_path / "user.py"
+    user.write_text("from lrbench.two import METHOD\n")
+    monkeypatch.setattr("lrbench.catalogue.imports.ROOT", package)
+    before = hash_of_code(user, read=without_grid)
+    (package / "two.py").write_text("GRID = {'lr': (0.1, 0.2, 0.3)}\nMETHOD = 1\n")
+    assert hash_of_code(user, read=without_grid) == before
+    (package / "two.py").write_text("GRID = {'lr': (0.1, 0.2, 0.3)}\nMETHOD = 2\n")
+    assert hash_of_code(user, read=without_grid) != before
 
 
 def test_names_taken_from_the_package_itself_lead_to_their_modules(tmp_path: Path) -> None:

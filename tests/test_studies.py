@@ -189,6 +189,60 @@ def test_committed_records_make_the_page_in_a_fresh_clone(
     assert f"{CELLS // 2} of {CELLS} cells have no record in {packed}" in capsys.readouterr().err
 
 
+def test_packing_goes_on_from_the_committed_records_and_trains_none_of_them_again(
+    crowding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half, whole, alone = tmp_path / "half", tmp_path / "whole", tmp_path / "alone"
+    packed = tmp_path / "records" / "crowding-smoke.jsonl.gz"
+    assert main(command(crowding, half, "--seeds", "1", "--pack", "--device", "cpu")) == 0
+    committed = {record.key: record for record in read_packed(packed)}
+    assert len(committed) == CELLS // 2
+    capsys.readouterr()
+    assert main(command(crowding, whole, "--pack", "--device", "cpu")) == 0
+    shown = capsys.readouterr().out
+    assert f"{CELLS // 2} were stored already, {CELLS // 2} ran" in shown
+    assert f"{CELLS // 2} of the stored were taken from {packed}" in shown
+    found = {record.key: record for record in read_packed(packed)}
+    assert len(found) == CELLS
+    assert {key: found[key] for key in committed} == committed, "they are the records themselves, timing and all"
+    assert found == {record.key: record for record in Store(whole).read()[0]}
+    assert main(command(crowding, whole, "--pack", "--device", "cpu")) == 0
+    assert "were taken" not in capsys.readouterr().out
+    crowding.write_text(STUDY.replace("norms.max()", "norms.min()"), encoding="utf-8")
+    assert main(command(crowding, tmp_path / "stale", "--pack", "--device", "cpu")) == 0
+    assert f"0 were stored already, {CELLS} ran" in capsys.readouterr().out, "another measure: none of them holds"
+    assert main(command(crowding, alone, "--seeds", "1", "--device", "cpu")) == 0
+    assert f"0 were stored already, {CELLS // 2} ran" in capsys.readouterr().out, "without --pack it is run again"
+
+
+def test_packing_a_part_loses_no_committed_record_that_is_still_asked_for(crowding: Path, tmp_path: Path) -> None:
+    out, part = tmp_path / "out", tmp_path / "part"
+    packed = tmp_path / "records" / "crowding-smoke.jsonl.gz"
+    assert main(command(crowding, out, "--seeds", "1", "--pack", "--device", "cpu")) == 0
+    before = read_packed(packed)
+    gone = before[0].model_copy(update={"method": "nobody_asks"})
+    write_packed(packed, [*before, gone])
+    newer = before[0].model_copy(update={"timing": before[0].timing.model_copy(update={"seconds": 12345.0})})
+    Store(part).write(newer)
+    assert main(command(crowding, part, "--seeds", "1", "--from-records")) == 0
+    alone = (part / "crowding-smoke.md").read_bytes()
+    assert main(command(crowding, part, "--seeds", "1", "--from-records", "--pack")) == 0
+    assert read_packed(packed) == [newer, *before[1:]]
+    assert (part / "crowding-smoke.md").read_bytes() == (out / "crowding-smoke.md").read_bytes() != alone
+
+
+def test_committed_records_do_not_enter_a_folder_of_salted_ones(
+    crowding: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, salted = tmp_path / "out", tmp_path / "salted"
+    assert main(command(crowding, out, "--seeds", "1", "--pack", "--device", "cpu")) == 0
+    record = Store(out).read()[0][0]
+    Store(salted).write(record.model_copy(update={"salt_hash": "abc", "method": "truth"}))
+    assert main(command(crowding, salted, "--seeds", "1", "--pack", "--device", "cpu")) == 2
+    assert "holds records of salted worlds" in capsys.readouterr().err
+    assert len(Store(salted).read()[0]) == 1
+
+
 def test_what_is_measured_is_part_of_what_is_done(crowding: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = [

@@ -41,11 +41,9 @@ def hash_of_code(*files: Path, read: Callable[[Path], bytes] = Path.read_bytes) 
     files
         Python files.
     read
-        What of each of the given files counts, all of it by default.
+        What of each file counts, of those that they rest on too; all of it by default.
     """
-    found = rests_on(*files)
-    texts = [*map(read, found[: len(files)]), *map(Path.read_bytes, found[len(files) :])]
-    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
+    return hashlib.sha256(b"".join(map(read, rests_on(*files)))).hexdigest()[:16]
 
 
 def imports(path: Path, at_load: bool = False) -> frozenset[str]:

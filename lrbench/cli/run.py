@@ -37,7 +37,9 @@ FromRecords = Annotated[
         "--from-records", help="Run nothing: write the page from the records in DIR, or from the committed ones."
     ),
 ]
-Pack = Annotated[bool, typer.Option("--pack", help="Also write the records into the committed file beside the study.")]
+Pack = Annotated[
+    bool, typer.Option("--pack", help="Go on from the committed file beside the study, and write the records into it.")
+]
 
 
 @app.command("run")
@@ -114,7 +116,7 @@ def study_command(
 ) -> None:
     """Run the cells of a study that have no record yet, then write its page from the records."""
     from lrbench.catalogue.studies import find_study, load_study
-    from lrbench.running.study_run import study_cells, study_records, study_rounds
+    from lrbench.running.study_run import committed_records, study_cells, study_records, study_rounds, take_committed
     from lrbench.store import write_packed
 
     began = time.monotonic()
@@ -130,17 +132,21 @@ def study_command(
     except OSError as error:
         raise LrbenchError(f"cannot write into {target.parent}: {error.strerror}; name another --page") from error
     rounds: list[Summary] = []
+    committed, taken = committed_records(info, suite) if pack else {}, 0
     limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "memory_gb": memory, "group": group}
 
     def run_round(cells: Sequence[Cell]) -> list[Record]:
+        nonlocal taken
+        taken += take_committed(cells, committed, out, device)
         rounds.append(with_progress(cells, out, device=device, **limits))
         return rounds[-1].records
 
     if not from_records:
         study_rounds(info, suite, seeds, first, run_round)
     report = report_of(_in_all(rounds), out, time.monotonic() - began) if rounds else ""
+    report += f"\n{taken} of the stored were taken from {info.packed(suite)}" if taken else ""
     try:  # the page is written before anything is printed, and a page that cannot be made hides no report
-        cells, records, origin = study_records(info, suite, seeds, first, out)
+        cells, records, origin = study_records(info, suite, seeds, first, out, together=pack)
         try:
             shown = load_study(info.source).write(records, suite, target)
         except OSError as error:

@@ -17,11 +17,10 @@ from lrbench.ladder.schedule import SCAN, UNDERSAMPLINGS
 from lrbench.ladder.summary import Standing, standings_of
 from lrbench.ladder.words import level_text, sentences
 from lrbench.pages.interval import LEVEL
-from lrbench.pages.markdown import NONE, code, table, text
+from lrbench.pages.markdown import NONE, code, table
 from lrbench.pages.terminal import as_text
+from lrbench.pages.unscored import unscored
 from lrbench.record import Record
-
-REASONS_SHOWN = 8
 
 
 def write(records: Sequence[Record], suite: str, path: Path) -> str:
@@ -144,15 +143,8 @@ def cost(records: Sequence[Record]) -> str:
 
 
 def _unanswered(records: Sequence[Record]) -> str:
-    causes = Counter((record.method, record.status, record.reason or "") for record in records if record.status != "ok")
-    if not causes:
-        return ""
-    lines = [
-        f"* {code(method)}, {count} cells {status}: {text(why)}"
-        for (method, status, why), count in causes.most_common()
-    ]
-    more = [f"* and {len(lines) - REASONS_SHOWN} more reasons"] if len(lines) > REASONS_SHOWN else []
-    return "\n".join(["Cells without a score:", "", *lines[:REASONS_SHOWN], *more])
+    lines = unscored(records)
+    return "\n".join(["Cells without a score:", "", *lines]) if lines else ""
 
 
 def _relative(places: Mapping[str, Standing], method: str) -> float:

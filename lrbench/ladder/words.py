@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lrbench.ladder.axes import Axis
 from lrbench.ladder.breakdown import Pooled
@@ -11,6 +11,7 @@ from lrbench.ladder.curves import REFERENCE, Ladder
 from lrbench.ladder.limit import density_limit
 from lrbench.ladder.plane import Plane, edge_of
 from lrbench.ladder.summary import standings_of
+from lrbench.pages.markdown import code, listed
 
 
 def level_text(axis: Axis, found: Pooled) -> str:
@@ -116,7 +117,7 @@ def _phase(planes: Mapping[str, Plane]) -> str:
             best = max(kept, key=lambda method: kept[method].hardness)
             density = math.exp(kept[best].hardness)
             return (
-                f"In the phase diagram crowding parts the methods before density does: at δ = {delta:g} {_listed(lost)} find half of the features at"
+                f"In the phase diagram crowding parts the methods before density does: at δ = {delta:g} {listed([code(name) for name in lost])} find half of the features at"
                 f" no density that was tried, `{best}` up to ρ = {density:.2g}, {density / density_limit(delta):.0%} of the limit for a known dictionary."
             )
     shares = [
@@ -128,11 +129,6 @@ def _phase(planes: Mapping[str, Plane]) -> str:
     if not shares:
         return ""
     return f"In the phase diagram half of the features are found up to {min(shares):.0%} to {max(shares):.0%} of the limit for a known dictionary."
-
-
-def _listed(names: Sequence[str]) -> str:
-    *others, last = (f"`{name}`" for name in names)
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _methods(ladder: Ladder, axis: Axis) -> dict[str, Pooled]:

@@ -107,6 +107,17 @@ def code(name: str) -> str:
     return text(name) if set(name) & set("`*\\|<&") else f"`{name}`"
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas and an "and", "none" for no name.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"]), listed(["a"]), listed([])
+    ('a, b and c', 'a', 'none')
+    """
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "none"
+
+
 def unmarked(cell: str) -> str:
     """Return a cell of `rows_of` for a terminal: without its markdown, and with the characters that `text` had escaped."""
     return re.sub(r"\\(.)|[*`]", r"\1", cell).replace(NO_BREAK, " ")

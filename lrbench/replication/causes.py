@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lrbench.catalogue.address import settings_text
-from lrbench.replication.reported import DEFAULT, MEAN_L0, TOPK_FAMILY, Setting, address
+from lrbench.replication.reported import DEFAULT, TOPK_FAMILY, Setting, address
 
 FILE = Path(__file__).with_name("reported_sae.py")
 OF_THE_CATALOGUE = {"l0", "lr", "batch_size"}  # settings for which no loop of its own is needed
 WORDS = {
-    "tied": "tied weights", "lr": "learning rate {:g}", "encoder_norm": "encoder rows start at length {:g}", "weight_decay": "weight decay {:g}",
+    "l0": "k = {:g} × mean L0", "tied": "tied weights", "lr": "learning rate {:g}", "encoder_norm": "encoder rows start at length {:g}", "weight_decay": "weight decay {:g}",
     "unit": "decoder rows not normalised", "schedule": "constant learning rate", "revive": "no AuxK", "share": "{:.0%} of the steps",
     "batch_size": "batches of {:g}",
 }  # fmt: skip
@@ -103,10 +103,8 @@ def words_of(name: str, value: Any) -> str:
     Examples
     --------
     >>> words_of("l0", 3.2), words_of("lr", 0.001)
-    ('k = 3.2 × mean L0 (32)', 'learning rate 0.001')
+    ('k = 3.2 × mean L0', 'learning rate 0.001')
     """
-    if name == "l0":
-        return f"k = {value:g} × mean L0 ({value * MEAN_L0:g})"
     return WORDS[name].format(value)
 
 

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 from lrbench.replication.causes import Cause
 from lrbench.replication.findings import TAU, Cells, find
 from lrbench.replication.reported import ANCHORED, DEFAULT, NAMES, ROWS, TOPK_FAMILY, address
+from lrbench.replication.words import NOT_RUN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"dec": "#1f77b4", "enc": "#d95f02", "tied": "#1b7837"}
+DECODER, ENCODER, TIED = "#1f77b4", "#d95f02", "#1b7837"
+SIDES = {"dec": "decoder", "enc": "encoder"}
 LINES: dict[str, tuple[str, Any]] = {
-    "decoder": (COLOURS["dec"], "-"),
-    "decoder, anchored": (COLOURS["dec"], ":"),
-    "encoder": (COLOURS["enc"], "-"),
-    "encoder, anchored": (COLOURS["enc"], ":"),
-    "tied weights": (COLOURS["tied"], "--"),
+    "decoder": (DECODER, "-"),
+    "decoder, anchored": (DECODER, ":"),
+    "encoder": (ENCODER, "-"),
+    "encoder, anchored": (ENCODER, ":"),
+    "tied weights": (TIED, "--"),
 }
+Curve = tuple[list[float], list[float]]  # thresholds, recovery
 
 
 def save_figure(cells: Cells, families: Mapping[str, str], path: Path) -> None:
@@ -45,7 +48,7 @@ def save_figure(cells: Cells, families: Mapping[str, str], path: Path) -> None:
         panels = figure.subplots(len(families), len(NAMES), sharex=True, sharey=True, squeeze=False)
         for row, (family, scale) in zip(panels, families.items(), strict=True):
             for panel, method in zip(row, NAMES, strict=True):
-                _panel(panel, cells, family, method)
+                draw_panel(panel, cells, family, method)
             row[0].set_ylabel(f"M_GT(τ)\n{scale}")
         for panel, name in zip(panels[0], NAMES.values(), strict=True):
             panel.set_title(name)
@@ -59,24 +62,38 @@ def save_figure(cells: Cells, families: Mapping[str, str], path: Path) -> None:
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _panel(panel: Axes, cells: Cells, family: str, method: str) -> None:
+def curves_of(cells: Cells, family: str, method: str) -> tuple[dict[str, Curve], list[str]]:
+    """Return the curves that a method's panel has, by the names of `LINES`, and which of its trainings are not run yet."""
     task = address(family, DEFAULT)
-    drawn = False
-    for twin in ("", ANCHORED):
+    curves: dict[str, Curve] = {}
+    missing = []
+    for twin, suffix, words in (("", "", "plain"), (ANCHORED, ", anchored", "anchored")):
         found = find(cells, task, method + twin)
-        for side in COLOURS if found is not None else ():
-            if side != "tied" and found is not None:
-                panel.plot(*found.curve(side), color=COLOURS[side], linestyle=":" if twin else "-", linewidth=1.2)
-                drawn = True
-    tied = find(cells, task, Cause(method, (("tied", True),)).name) if method in TOPK_FAMILY else None
-    if tied is not None:
-        panel.plot(*tied.curve("enc"), color=COLOURS["tied"], linestyle="--", linewidth=1.2)
+        if found is None:
+            missing.append(words)
+        else:
+            curves |= {f"{name}{suffix}": found.curve(side) for side, name in SIDES.items()}
+    if method in TOPK_FAMILY:
+        tied = find(cells, task, Cause(method, (("tied", True),)).name)
+        if tied is None:
+            missing.append("tied weights")
+        else:
+            curves["tied weights"] = tied.curve("enc")
+    return curves, missing
+
+
+def draw_panel(panel: Axes, cells: Cells, family: str, method: str) -> None:
+    """Draw what there is of a method at one scale, and name in its lower left corner what is not run yet, under all curves that fall late."""
+    curves, missing = curves_of(cells, family, method)
+    for name, (thresholds, shares) in curves.items():
+        colour, dash = LINES[name]
+        panel.plot(thresholds, shares, color=colour, linestyle=dash, linewidth=1.2)
     for row in ROWS:
         if row.table == 1 and row.method.removesuffix(ANCHORED) == method:
             shape = "x" if row.method.endswith(ANCHORED) else "o"
             panel.plot([TAU], [row.reported.recovery], shape, color="black", markersize=4, zorder=3)
-    if not drawn:
-        panel.text(0.5, 0.5, "not yet run", ha="center", va="center", color="#777777")
+    if missing:
+        panel.text(0.04, 0.06, "\n".join([f"{NOT_RUN}:", *missing]), color="#777777", fontsize=6)
     panel.set(xlim=(0.0, 1.02), ylim=(-0.03, 1.05))
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)

@@ -12,9 +12,9 @@ from lrbench.pages.interval import Interval, interval
 from lrbench.record import Record
 from lrbench.replication.reported import Scores
 
-TOLERANCE = 0.05  # of M_IP, and of M_GT where the paper gives no M_IP: what counts as the reported value
+TOLERANCE = 0.05  # of M_IP, and of M_GT as a share: each number that the paper gives has to lie as near
 TAU = 0.95
-AS_REPORTED, HIGHER, LOWER, UNKNOWN = "as reported", "higher", "lower", "not measured"
+AS_REPORTED, HIGHER, LOWER, MIXED, UNKNOWN = "as reported", "higher", "lower", "mixed", "not measured"
 SIDES = {"enc": "encoder", "raw": "encoder as it is", "dec": "decoder"}  # "raw": rows keep their length
 STUDY = "replicate"
 Cells = Mapping[tuple[str, str], Sequence[Record]]  # (task, method) → records, failures among them
@@ -28,14 +28,13 @@ class Side:
     mip: Interval
 
     def relation(self, reported: Scores) -> str:
-        """Return how ours stands to what is reported, by M_IP, or by M_GT where that is all there is."""
-        by_mip = not math.isnan(reported.mip)
-        ours, theirs = (self.mip.mean, reported.mip) if by_mip else (self.recovery.mean, reported.recovery)
-        if math.isnan(ours):
+        """Return how ours stands to what is reported: as reported where every number that there is lies within the tolerance, mixed where one is above and one below."""
+        both = ((self.recovery.mean, reported.recovery), (self.mip.mean, reported.mip))
+        given = [(ours, theirs) for ours, theirs in both if not math.isnan(theirs)]
+        if any(math.isnan(ours) for ours, _ in given):
             return UNKNOWN
-        if abs(ours - theirs) <= TOLERANCE:
-            return AS_REPORTED
-        return HIGHER if ours > theirs else LOWER
+        off = {HIGHER if ours > theirs else LOWER for ours, theirs in given if abs(ours - theirs) > TOLERANCE}
+        return MIXED if len(off) > 1 else off.pop() if off else AS_REPORTED
 
 
 @dataclass(frozen=True)

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 from lrbench.catalogue.tasks import load_task
 from lrbench.pages.interval import LEVEL
-from lrbench.pages.markdown import NONE, code, number, table, varied
+from lrbench.pages.markdown import NONE, code, listed, table, varied
 from lrbench.pages.terminal import as_text
+from lrbench.pages.unscored import unscored
 from lrbench.record import Record
 from lrbench.replication.answers import (
     anchoring_section,
     causes_section,
     explaining,
-    paper_causes,
     penalty_section,
     told,
 )
-from lrbench.replication.causes import NO_PENALTY, search
+from lrbench.replication.causes import NO_PENALTY
+from lrbench.replication.cost import cost_section
 from lrbench.replication.figure import save_figure
-from lrbench.replication.findings import AS_REPORTED, SIDES, TOLERANCE, Cells, cells_of, find, possible, spread
-from lrbench.replication.reported import DEFAULT, NAMES, ROWS, TABLES, Row, address
-from lrbench.replication.schedule import PAPER
-from lrbench.replication.words import NOT_RUN, cell_text, reported_text, side_text, without_score
+from lrbench.replication.findings import AS_REPORTED, SIDES, TAU, TOLERANCE, Cells, cells_of, find, possible, spread
+from lrbench.replication.reported import DEFAULT, LARGE, NAMES, ROWS, TABLES, Row, address
+from lrbench.replication.schedule import causes_at, scales_of
+from lrbench.replication.words import NOT_RUN, cell_text, reported_text, side_text
 
-LARGE, SMALL = "reported", "reported_small"
 NOTES = {
-    1: "k is not given. Here it is the mean L0, 10; the search above varies it.",
-    4: "Reported values marked † contradict each other: if every feature is recovered above 0.95, M_IP is above 0.95. The row n = 1000 also "
-    "disagrees with table 1, which has the same method in the same setting.",
+    1: "k is not given. Here it is the mean L0; the search above varies it.",
+    4: "The row n = 1000 disagrees with table 1, which has the same method in the same setting.",
     5: "M is a bound. At the paper's scale random directions keep M = 0.2 from the start, so M = 0.2 and 0.5 are one law there.",
     6: "The table's header calls 1−S S. k is the mean L0 of each row.",
     7: "k is told as a multiple of the mean L0, so that the small scale asks the same: 3.2, 6.4 and 12.8 times.",
 }  # fmt: skip
+IMPOSSIBLE = f"M_IP is at least {TAU:g} times M_GT, for a feature that counts has a cosine above {TAU:g}; rows with † break that."
 
 
 def write(records: Sequence[Record], suite: str, path: Path) -> str:
@@ -47,59 +46,47 @@ def write(records: Sequence[Record], suite: str, path: Path) -> str:
     return as_text([["", "row", "verdict"], *rows])
 
 
-def scales_of(suite: str) -> dict[str, str]:
-    """Return the families of tasks that a suite asks, with the name of their scale: two in the suite of the paper's scale."""
-    return (
-        {LARGE: "the paper's scale", SMALL: "the small scale"} if suite == PAPER else {LARGE: f"the scale of {suite}"}
-    )
-
-
 def page(records: Sequence[Record], suite: str, stem: str) -> str:
     """Return the page as markdown."""
     cells, scales = cells_of(records), scales_of(suite)
-    paper, small = (LARGE, SMALL) if suite == PAPER else (None, LARGE)
-    parts = [_header(cells, suite), causes_section(cells, paper, small)]
+    parts = [_header(cells, suite), causes_section(cells, scales)]
     parts += [_table_section(cells, number, suite) for number in TABLES]
     parts.append(_figure_section(stem))
-    parts += [penalty_section(cells, paper, small), anchoring_section(cells, paper, small)]
-    parts += [_noise(cells, scales), _settings(records, suite), _cost(records)]
-    failed = without_score(records)
+    parts += [penalty_section(cells, scales), anchoring_section(cells, scales)]
+    parts += [_noise(cells, scales), _settings(records), cost_section(records, scales)]
+    failed = unscored(records)
     parts += ["\n".join(["## Cells without a score", "", *failed])] if failed else []
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 
 def _header(cells: Cells, suite: str) -> str:
-    family = next(iter(scales_of(suite)))
-    distinct = {(row.setting, row.method): row for row in ROWS}
-    found = [find(cells, address(family, setting), method) for setting, method in distinct]
-    run = sum(each is not None for each in found)
-    tally = {
-        side: sum(
-            each.sides[side].relation(row.reported) == AS_REPORTED
-            for row in ROWS
-            if (each := find(cells, address(family, row.setting), row.method)) is not None
-        )
-        for side in SIDES
-    }
-    rows_run = sum(find(cells, address(family, row.setting), row.method) is not None for row in ROWS)
-    counts = ", ".join(f"{count} by {SIDES[side]}" for side, count in tally.items())
-    places = (
-        f"* Of the {rows_run} places of the tables that they fill, so many come out as reported: {counts}.\n"
-        if rows_run
-        else ""
-    )
+    distinct, lines = {(row.setting, row.method) for row in ROWS}, []
+    for family, scale in scales_of(suite).items():
+        found = [(row, find(cells, address(family, row.setting), row.method)) for row in ROWS]
+        known = [(row, each) for row, each in found if each is not None]
+        run = len({(row.setting, row.method) for row, _ in known})
+        told = f"* Run at {scale}: {run} of the {len(distinct)} distinct rows of tables {listed([*map(str, TABLES)])}"
+        counts = [
+            f"{sum(each.sides[side].relation(row.reported) == AS_REPORTED for row, each in known)} by {name}"
+            for side, name in SIDES.items()
+        ]
+        as_reported = f"; of the {len(known)} places that they fill, {listed(counts)} come out as reported"
+        lines.append(f"{told}{as_reported if known else ''}.")
+    places = "\n".join(lines)
     return f"""# The paper's tables, run again
 
 Written by `lrbench study replicate --suite {suite}` from records; no number of ours is typed by hand. Reported values are those of *A Unified
 Theory of Sparse Dictionary Learning in Mechanistic Interpretability: Piecewise Biconvexity and Spurious Minima*, which scores the rows of the
-encoder and leaves learning rate, steps, batch, start, λ and k open. Here every row is trained with the catalogue's own settings, which come from a
-sweep on other worlds ([sweep.md](sweep.md)), and both sides are scored.
+encoder and leaves learning rate, steps, batch, start, λ and k open. Here a row is trained with the catalogue's own settings, which come from a
+sweep on other worlds ([sweep.md](sweep.md)), and both sides are scored. A row that two tables share is trained once; one without a record is
+shown as *{NOT_RUN}*.
 
-* {run} of the {len(distinct)} distinct rows of tables 1, 4, 5, 6 and 7 are run at {scales_of(suite)[family]}; a row that two tables share is trained once.
-{places}{_answers(cells, suite)}
+{places}
+{_answers(cells, suite)}
 
 M_GT(0.95) is the share of features whose best row has a cosine above 0.95, M_IP the mean cosine of the best row; both over the features that are not
-anchored, and not one-to-one: a row may serve several features. *Encoder as it is* is the inner product with the encoder's row at its own length. *As reported* means within {TOLERANCE:g} of M_IP, or of M_GT where the paper gives no M_IP.
+anchored, and not one-to-one: a row may serve several features. *Encoder as it is* is the inner product with the encoder's row at its own length. *As reported* means that every
+number that the paper gives there, M_GT, M_IP or both, lies within {TOLERANCE:g}, which is {100 * TOLERANCE:g} points of M_GT; *higher* and *lower* that one does not, *mixed* that one lies above and the other below.
 Intervals are Student's t at {LEVEL:.0%} over seeds; a value without one is of one seed.
 
 {_scale_table(suite)}"""
@@ -107,16 +94,16 @@ Intervals are Student's t at {LEVEL:.0%} over seeds; a value without one is of o
 
 def _answers(cells: Cells, suite: str) -> str:
     """Return the answers in short, each at the scales that have a record."""
-    lines = []
-    for family, scale in scales_of(suite).items():
-        causes = paper_causes() if (family, suite) == (LARGE, PAPER) else search()
+    lines, scales = [], scales_of(suite)
+    for family, scale in scales.items():
+        causes = causes_at(family, scales)
         if any(find(cells, cause.task(family), cause.name) for cause in causes):
             answer = told(explaining(cells, family, causes))
             lines.append(
                 f"* [What explains the encoder's numbers](#what-explains-the-encoders-numbers), at {scale}: {answer}"
             )
     for method in NO_PENALTY:
-        for family, scale in scales_of(suite).items():
+        for family, scale in scales.items():
             found = find(cells, address(family, DEFAULT), method)
             if found is not None:
                 sides = [f"{side_text(found.sides[side])} by {name}" for side, name in SIDES.items()]
@@ -136,13 +123,14 @@ def _scale_table(suite: str) -> str:
 
 
 def _table_section(cells: Cells, which: int, suite: str) -> str:
-    heads, rows = ["row", "reported"], []
+    heads, rows, marked = ["row", "reported"], list[list[str]](), ""
     for family, scale in scales_of(suite).items():
         suffix = "" if family == LARGE else f", {scale}"
         heads += [f"{name}{suffix}" for name in SIDES.values()]
     for row in ROWS:
         if row.table == which:
             mark = "" if possible(row.reported) else " †"
+            marked = marked or mark
             sides = [
                 cell_text(find(cells, address(family, row.setting), row.method), side)
                 for family in scales_of(suite)
@@ -150,7 +138,7 @@ def _table_section(cells: Cells, which: int, suite: str) -> str:
             ]
             verdict = _verdict(cells, row, next(iter(scales_of(suite))))
             rows.append([row.label, reported_text(row.reported) + mark, *sides, verdict])
-    return f"## Table {which}\n\n{TABLES[which]}; M_GT / M_IP. {NOTES[which]}\n\n{table([*heads, 'verdict'], rows, left=1)}"
+    return f"## Table {which}\n\n{TABLES[which]}; M_GT / M_IP. {NOTES[which]}{f' {IMPOSSIBLE}' if marked else ''}\n\n{table([*heads, 'verdict'], rows, left=1)}"
 
 
 def _verdict(cells: Cells, row: Row, family: str) -> str:
@@ -162,7 +150,7 @@ def _figure_section(stem: str) -> str:
     return f"""## Figure 6
 
 The paper's figure 6: M_GT against the threshold, for the methods of table 1. Black marks are the reported M_GT at 0.95. The green line is the
-same SAE with tied weights, whose encoder is its decoder.
+same SAE with tied weights, whose encoder is its decoder. A panel names the trainings that are not yet run.
 
 ![Recovery against the threshold, a panel per method](figures/{stem}.png)"""
 
@@ -179,7 +167,7 @@ def _noise(cells: Cells, scales: dict[str, str]) -> str:
     return f"## Seed noise\n\n{prose}\n\n{table(heads, rows)}" if rows else ""
 
 
-def _settings(records: Sequence[Record], suite: str) -> str:
+def _settings(records: Sequence[Record]) -> str:
     """Return the hyper-parameters of every row of the tables, one line per method."""
     known = {record.method: record.hyperparameters for record in reversed(records) if record.status == "ok"}
     methods = [method for method in dict.fromkeys(row.method for row in ROWS) if method in known]
@@ -205,27 +193,3 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_value, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _cost(records: Sequence[Record]) -> str:
-    """Return what table 1 took at the paper's scale, one seed, and where."""
-    methods = dict.fromkeys(row.method for row in ROWS if row.table == 1)
-    task = address(LARGE, DEFAULT)
-    own = {
-        record.method: record for record in records if (record.task, record.seed) == (task, 0) and record.status == "ok"
-    }
-    timed = [(method, own[method]) for method in methods if method in own]
-    if not timed:
-        return ""
-    rows = [
-        [code(method), number(record.timing.seconds, 0), number(record.timing.samples_per_second or math.nan, 0)]
-        for method, record in timed
-    ]
-    total = math.fsum(record.timing.seconds for _, record in timed)
-    places = sorted({f"{record.provenance.platform}, {record.provenance.device}" for _, record in timed})
-    return f"""## Cost
-
-{len(timed)} of the {len(methods)} rows of table 1, one seed, took {total / 60:.0f} minutes of processes with one thread each, so {total / 120:.0f} minutes of two
-cores ({"; ".join(places)}).
-
-{table(["row", "seconds", "samples per second"], rows, left=1)}"""

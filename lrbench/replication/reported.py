@@ -19,6 +19,7 @@ NAMES = {
 }  # fmt: skip
 TOPK_FAMILY = ("topk_sae", "batchtopk_sae", "matryoshka_sae")
 ANCHORED = "+anchored"
+LARGE, SMALL = "reported", "reported_small"  # families of tasks: at the scale of the suite, and at that of `quick`
 Setting = tuple[float, ...]  # n, M, 1-S, and distinct samples per feature where they are not the scale's
 
 
@@ -53,16 +54,6 @@ class Row:
     setting: Setting
     method: str
     reported: Scores
-
-    @property
-    def task(self) -> str:
-        """The task at the suite's scale."""
-        return address("reported", self.setting)
-
-    @property
-    def small(self) -> str:
-        """The task at the scale of `quick`."""
-        return address("reported_small", self.setting)
 
 
 def address(family: str, setting: Setting) -> str:

@@ -23,7 +23,7 @@ from lrbench.methods import batchtopk_sae, matryoshka_sae, topk_sae
 from lrbench.rules import Parameters, Rule
 from lrbench.sdl import CALIBRATION_SAMPLES, DEAD_AFTER, SDL, backward, figures, learning_rate, start_parameters
 from lrbench.seeds import generator
-from lrbench.terms import Anchors, AuxK, Step
+from lrbench.terms import AuxK, Step
 from lrbench.view import TrainView
 
 SIGMAS = {"topk": topk_sae.METHOD, "batchtopk": batchtopk_sae.METHOD, "matryoshka": matryoshka_sae.METHOD}
@@ -55,8 +55,6 @@ class ReportedSAE(Method):
         Whether dead latents learn from the residual (AuxK).
     share
         Share of the steps that are taken.
-    anchor_weight
-        λ_anchor; 0 for no anchors.
 
     Raises
     ------
@@ -75,16 +73,15 @@ class ReportedSAE(Method):
     schedule: bool = True
     revive: bool = True
     share: float = 1.0
-    anchor_weight: float = 0.0
     kind: ClassVar[str] = "sdl"
 
     def __post_init__(self) -> None:
         if self.sigma not in SIGMAS:
             raise LrbenchError(f"sigma={self.sigma!r}: expected {', '.join(SIGMAS)}")
-        if not (self.encoder_norm > 0 and self.weight_decay >= 0 and 0 < self.share <= 1 and self.anchor_weight >= 0):
+        if not (self.encoder_norm > 0 and self.weight_decay >= 0 and 0 < self.share <= 1):
             raise LrbenchError(
-                f"encoder_norm={self.encoder_norm}, weight_decay={self.weight_decay}, share={self.share}, anchor_weight="
-                f"{self.anchor_weight}: expected a length > 0, a decay >= 0, a share of the steps in 0 to 1, a weight >= 0"
+                f"encoder_norm={self.encoder_norm}, weight_decay={self.weight_decay}, share={self.share}: expected a length > 0, "
+                "a decay >= 0, a share of the steps above 0 and at most 1"
             )
         if self.tied and (self.encoder_norm != 1.0 or self.weight_decay):
             raise LrbenchError("tied=True: the encoder is the decoder; leave encoder_norm and weight_decay out")
@@ -94,8 +91,7 @@ class ReportedSAE(Method):
         """Return the bench's method that this one is, but for its loop."""
         method = SIGMAS[self.sigma]
         kept = tuple(term for term in method.terms if self.revive or not isinstance(term, AuxK))
-        anchors = (Anchors(self.anchor_weight),) if self.anchor_weight else ()
-        return replace(method, terms=kept + anchors, l0=self.l0, lr=self.lr, batch_size=self.batch_size)
+        return replace(method, terms=kept, l0=self.l0, lr=self.lr, batch_size=self.batch_size)
 
     def fit(self, view: TrainView, seed: int = 0) -> Dictionary:
         """Train on the view's batches and return the dictionary."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from lrbench.pages.interval import Interval
 from lrbench.pages.markdown import NONE, number
-from lrbench.record import Record
 from lrbench.replication.findings import Found, Side
 from lrbench.replication.reported import Scores
 
@@ -15,14 +13,14 @@ NOT_RUN = "not yet run"
 
 
 def reported_text(reported: Scores) -> str:
-    """Return M_GT / M_IP as the paper writes them, with a dash for what it leaves out.
+    """Return M_GT / M_IP with the digits that the paper gives, and a dash for what it leaves out.
 
     Examples
     --------
-    >>> reported_text(Scores(0.849, 0.983)), reported_text(Scores(mip=0.205))
-    ('84.9% / 0.983', '– / 0.205')
+    >>> reported_text(Scores(0.8763, 0.986)), reported_text(Scores(mip=0.205))
+    ('87.63% / 0.986', '– / 0.205')
     """
-    recovery = NONE if math.isnan(reported.recovery) else f"{100 * reported.recovery:.1f}%"
+    recovery = NONE if math.isnan(reported.recovery) else f"{100 * reported.recovery:.4g}%"
     return f"{recovery} / {number(reported.mip)}"
 
 
@@ -36,38 +34,22 @@ def cell_text(found: Found | None, side: str) -> str:
     return NOT_RUN if found is None else side_text(found.sides[side])
 
 
-def change_text(seen: Interval) -> str:
-    """Return a difference with its sign.
+def change_text(recovery: Interval, mip: Interval) -> str:
+    """Return the differences of M_GT, in points, and of M_IP, with their signs.
 
     Examples
     --------
-    >>> change_text(Interval(0.0123, 0.004, 3)), change_text(Interval(-0.1, math.nan, 1))
-    ('+0.012 ± 0.004', '-0.100')
+    >>> change_text(Interval(0.0123, 0.004, 3), Interval(-0.1, math.nan, 1))
+    '+1.2 ± 0.4 / -0.100'
     """
-    if not seen.count:
+    if not (recovery.count and mip.count):
         return NOT_RUN
-    half = "" if math.isnan(seen.half) else f" ± {number(seen.half)}"
-    return f"{round(seen.mean, 3) + 0.0:+.3f}{half}"
+    return f"{_signed(recovery, 100.0, 1)} / {_signed(mip, 1.0, 3)}"
 
 
-def without_score(records: Sequence[Record]) -> list[str]:
-    """Return a line for every cell that ended without a score."""
-    return [
-        f"* `{record.task}`, `{record.method}`, seed {record.seed}: {record.status}, {record.reason}"
-        for record in records
-        if record.status != "ok"
-    ]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names with commas and an "and".
-
-    Examples
-    --------
-    >>> listed(["a", "b", "c"]), listed(["a"])
-    ('a, b and c', 'a')
-    """
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "none"
+def _signed(seen: Interval, unit: float, digits: int) -> str:
+    half = "" if math.isnan(seen.half) else f" ± {number(unit * seen.half, digits)}"
+    return f"{round(unit * seen.mean, digits) + 0.0:+.{digits}f}{half}"
 
 
 def _percent(seen: Interval) -> str:

@@ -10,8 +10,10 @@ from lrbench.catalogue.studies import StudyInfo, hash_of_measure, load_study
 from lrbench.errors import LrbenchError
 from lrbench.record import Key, Record
 from lrbench.running.cell import Cell
+from lrbench.running.device import resolve_device
+from lrbench.running.pool import Finished
 from lrbench.running.provenance import provenance_of
-from lrbench.running.runner import MOST_SEEDS, plan_seeds
+from lrbench.running.runner import MOST_SEEDS, check_salt, keep, plan_seeds
 from lrbench.store import Store, read_packed
 from lrbench.study import Block, Study
 from lrbench.task import get_suite
@@ -82,12 +84,13 @@ def study_rounds(
 
 
 def study_records(
-    info: StudyInfo, suite: str, seeds: int | None, first: Sequence[Cell], out: Path
+    info: StudyInfo, suite: str, seeds: int | None, first: Sequence[Cell], out: Path, *, together: bool = False
 ) -> tuple[list[Cell], list[Record], str]:
     """Return a study's cells, the records that there are of them, in their order, and where these come from.
 
     That is the results folder or, where it holds none of them, the committed file beside the study. A record that lacks what the
-    study measures is none of its records. ``first`` is what `study_cells` returned.
+    study measures is none of its records. ``first`` is what `study_cells` returned. With ``together`` a cell that the folder lacks has
+    its committed record: what is packed then loses none that the plan still asks for.
 
     Raises
     ------
@@ -95,19 +98,51 @@ def study_records(
         When neither holds a record of the study.
     """
     packed = info.packed(suite)
-
-    def of(stored: Sequence[Record]) -> tuple[list[Cell], list[Record]]:
-        by_key = {record.key: record for record in stored if record.suite == suite}
-        return study_rounds(info, suite, seeds, first, lambda cells: _of_cells(by_key, cells))
-
-    cells, found = of(Store(out).read()[0] if out.is_dir() else [])
-    if found:
+    folder = _by_key(Store(out).read()[0] if out.is_dir() else [], suite)
+    cells, found = study_rounds(info, suite, seeds, first, lambda asked: _of_cells(asked, folder))
+    if found and not together:
         return cells, found, str(out)
-    cells, found = of(read_packed(packed) if packed.is_file() else [])
+    committed = committed_records(info, suite)
+    origin = f"{out} and {packed}" if found and committed else str(out if found else packed)
+    cells, found = study_rounds(info, suite, seeds, first, lambda asked: _of_cells(asked, folder, committed))
     if not found:
         hint = f"`lrbench study {info.source} --suite {suite} --out {out}` makes them"
         raise LrbenchError(f"no record of the study {info.name} in {out}, and no file {packed}: {hint}")
-    return cells, found, str(packed)
+    return cells, found, origin
+
+
+def committed_records(info: StudyInfo, suite: str) -> dict[Key, Record]:
+    """Return the records of a suite in the committed file beside a study, none where there is no such file.
+
+    Raises
+    ------
+    LrbenchError
+        For a damaged file.
+    """
+    packed = info.packed(suite)
+    return _by_key(read_packed(packed) if packed.is_file() else [], suite)
+
+
+def take_committed(cells: Sequence[Cell], committed: Mapping[Key, Record], out: Path, device: str) -> int:
+    """Store in the results folder the committed records that answer cells which it has not done, and return how many.
+
+    They are held to what a record of the folder is held to, see `lrbench.running.cell.Cell.done_by`.
+
+    Raises
+    ------
+    LrbenchError
+        For a folder that cannot be written to or holds records of a salt, or an absent device.
+    """
+    place, store = {"device": resolve_device(device)}, Store(out)
+    here = [replace(cell, provenance=cell.provenance.model_copy(update=place)) for cell in cells]
+    able = [(cell, committed[cell.key]) for cell in here if cell.done_by(committed.get(cell.key))]
+    stored = {(record.suite, record.key): record for record in (store.read()[0] if able else ())}
+    for record in stored.values():
+        check_salt(record, here[0].salt, store)
+    lacking = [(cell, record) for cell, record in able if not cell.done_by(stored.get((cell.suite, cell.key)))]
+    for cell, record in lacking:
+        keep(store, Finished(cell, record, record.timing.seconds, None))
+    return len(lacking)
 
 
 def _cells(info: StudyInfo, study: Study, suite: str, blocks: Sequence[Block]) -> list[Cell]:
@@ -125,9 +160,17 @@ def cells_of(name: str, suite: str, blocks: Sequence[Block]) -> list[Cell]:
     return list(cells.values())
 
 
-def _of_cells(records: Mapping[Key, Record], cells: Sequence[Cell]) -> list[Record]:
-    found = [(cell, records.get(cell.key)) for cell in cells]
-    return [record for cell, record in found if record is not None and _holds_measures(record, cell)]
+def _by_key(records: Sequence[Record], suite: str) -> dict[Key, Record]:
+    return {record.key: record for record in records if record.suite == suite}
+
+
+def _of_cells(cells: Sequence[Cell], *places: Mapping[Key, Record]) -> list[Record]:
+    """Return the records of some cells, each from the first place that has one with what the study measures."""
+    found = []
+    for cell in cells:
+        own = [place[cell.key] for place in places if cell.key in place and _holds_measures(place[cell.key], cell)]
+        found += own[:1]
+    return found
 
 
 def _holds_measures(record: Record, cell: Cell) -> bool:
