@@ -102,7 +102,9 @@ def child_recalls(dictionary: Dictionary, task: Task) -> list[ChildRecall]:
             silent, seen = ~fires[rows, latent], probe[rows, parent]
             taken = silent & seen & fires[rows, taker] & takes
             shares = (seen, ~silent, silent & ~seen, taken, silent & seen & ~taken)
-            found.append(ChildRecall(parent, child, *(float(each.double().mean()) for each in shares), f1, len(rows)))
+            held_here, recall, missing, absorbed, unlearned = (float(each.double().mean()) for each in shares)
+            row = ChildRecall(parent, child, held_here, recall, missing, absorbed, unlearned, f1, samples=len(rows))
+            found.append(row)
     return found
 
 
