@@ -11,13 +11,14 @@ from torch.nn.functional import normalize
 import lrbench
 from lrbench.activation import JumpReLU
 from lrbench.dictionary import Dictionary
-from lrbench.scoring.causes import ChildRecall, child_recalls, summary, writes_both
+from lrbench.scoring.best_latent import detection_by_best
+from lrbench.scoring.causes import OUTCOMES, ChildRecall, child_recalls, summary, writes_both
 from lrbench.structure import Hierarchy
 from lrbench.suite import get_suite
 from lrbench.task import Task
 from lrbench.world import World
 
-CAUSES = ("missing", "absorbed", "unlearned")
+CAUSES = OUTCOMES[1:]
 CHILDREN = 3
 
 
@@ -110,6 +111,26 @@ def test_the_true_dictionary_has_lost_nothing() -> None:
     found = summary(child_recalls(true_dictionary(task), task))
     assert found["recall"] > 0.95
     assert found["lowest_recall"] > 0.95
+
+
+def test_parents_that_were_anchors_are_left_out() -> None:
+    task = task_of()
+    parents = set(task.spec.world.children)
+    told = parents & set(task.anchors.tolist())
+    assert told
+    assert {row.parent for row in child_recalls(true_dictionary(task), task)} == parents - told
+
+
+def test_the_best_latents_of_the_truth_detect_and_those_of_a_shifted_decoder_do_as_well() -> None:
+    """What is asked is whether a latent fires: a decoder row may point anywhere."""
+    task = task_of()
+    whole = true_dictionary(task)
+    astray = Dictionary(whole.W_enc, None, whole.W_dec.roll(1, 0), None, whole.activation)
+    found = detection_by_best(whole, task)
+    assert min(found.values()) > 0.9
+    assert detection_by_best(astray, task) == found
+    silent = Dictionary(whole.W_enc, None, whole.W_dec, None, JumpReLU(torch.tensor(1e6)))
+    assert detection_by_best(silent, task) == {"f1": 0.0, "recall": 0.0}
 
 
 def test_shares_add_up_to_one() -> None:

@@ -53,7 +53,7 @@ LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
 # The same inside a room: a file imports from files named before it only.
 ROOMS = {
     "streaming": ("meter", "stream"),
-    "scoring": ("auction", "assignment", "matching", "detection", "oracle", "found", "absorption", "causes", "metrics"),
+    "scoring": ("auction", "assignment", "matching", "detection", "oracle", "found", "absorption", "best_latent", "causes", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
     "engine": ("arrays", "threads", "kernels", "processor", "mode", "selection", "reference", "rows", "ops", "latents", "steering", "encoder", "adam"),
     "longrun": ("report", "state", "keeper"),
@@ -65,10 +65,10 @@ ROOMS = {
     "running": ("worker", "provenance", "device", "training_files", "cell", "preload", "pool", "available", "grouped", "runner", "study_run", "progress"),
     "falsify": ("measure", "worlds", "verdict", "predictions", "findings", "figure", "report"),
     "ladder": ("axes", "limit", "breakdown", "curves", "schedule", "plane", "summary", "words", "figure", "report"),
-    "controls": ("frozen", "measure", "reading", "schedule", "figure", "prediction", "report"),
+    "controls": ("schedule", "frozen", "watched", "few_anchors", "measure", "reading", "seen", "prediction", "figure", "causes", "baselines", "paper", "report"),
     "replication": ("reported_sae", "reported", "causes", "measure", "findings", "schedule", "words", "answers", "cost", "figure", "report"),
     "tuning": ("choice", "defaults", "figure", "report"),
-    "pages": ("interval", "markdown", "palette", "terminal", "unscored"),
+    "pages": ("interval", "markdown", "palette", "style", "terminal", "unscored"),
     "studies": ("engine_quality", "falsify", "ladder", "noise", "real", "replicate", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "show", "tune", "commands", "__init__", "__main__"),
     "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "breakdown", "compile", "separation", "traps", "noise", "paired", "collapse",

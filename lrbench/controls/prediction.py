@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from lrbench.pages.palette import palette
+from lrbench.controls.seen import mean_score, methods_in, of
 from lrbench.record import Record
 
-DRAWS = 2000  # of the bootstrap over methods
+DRAWS = 2000  # of the bootstrap
 LEVEL = 0.95
-FEWEST = 4  # methods, or no correlation means anything
-STYLE: dict[str, Any] = {"font.size": 8, "font.family": "DejaVu Sans"}
+FEWEST = 4  # methods with their twins, or no correlation means anything
 
 
 @dataclass(frozen=True)
@@ -26,11 +22,11 @@ class Correlation:
     Parameters
     ----------
     value
-        NaN for fewer than four methods.
+        NaN for fewer than four methods, twins not counted.
     low, high
-        The ends of a 95% interval by the bootstrap over methods.
+        The ends of a 95% interval by the bootstrap over methods: each is drawn together with its twins, which share its fate.
     methods
-        How many there were.
+        How many there were, twins counted.
     """
 
     value: float
@@ -39,14 +35,22 @@ class Correlation:
     methods: int
 
 
-def method_scores(records: Sequence[Record]) -> dict[str, float]:
-    """Return method → headline, the mean over a family's tasks and seeds, then over families; references are left out."""
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        headline = record.scores.get("headline")
-        if record.status == "ok" and record.kind != "reference" and headline is not None:
-            found[record.method][record.family].append(headline)
-    return {method: fmean(map(fmean, families.values())) for method, families in sorted(found.items())}
+def base_of(method: str) -> str:
+    """Return the method that a twin is one of.
+
+    Examples
+    --------
+    >>> base_of("topk_sae+anchored")
+    'topk_sae'
+    """
+    return method.partition("+")[0]
+
+
+def real_scores(records: Sequence[Record]) -> dict[str, float]:
+    """Return method → headline on one task, the mean over seeds; references are left out."""
+    ranked = [record for record in records if record.kind != "reference"]
+    means = {method: mean_score(of(ranked, method), "headline") for method in methods_in(ranked)}
+    return {method: value for method, value in means.items() if not math.isnan(value)}
 
 
 def correlation(first: Mapping[str, float], second: Mapping[str, float]) -> Correlation:
@@ -55,44 +59,29 @@ def correlation(first: Mapping[str, float], second: Mapping[str, float]) -> Corr
     Examples
     --------
     >>> one = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
-    >>> correlation(one, {**one, "e": 9.0}).value
+    >>> round(correlation(one, {**one, "e": 9.0}).value, 6)
     1.0
     """
     import numpy as np
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     names = sorted(first.keys() & second.keys())
-    if len(names) < FEWEST:
+    families: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        families.setdefault(base_of(name), []).append(place)
+    if len(families) < FEWEST:
         return Correlation(math.nan, math.nan, math.nan, len(names))
     pairs = np.array([[first[name], second[name]] for name in names])
 
     def spearman(some: Any) -> float:
-        ranks = rankdata(some, axis=0)
-        if np.ptp(ranks, axis=0).min() == 0:  # one method drawn over and over
+        if np.ptp(some, axis=0).min() == 0:  # one method drawn over and over: it has no ranks
             return math.nan
-        return float(np.corrcoef(ranks.T)[0, 1].round(12))
+        return float(spearmanr(some[:, 0], some[:, 1]).statistic)
 
-    rng = np.random.default_rng(0)
-    drawn = [spearman(pairs[rng.integers(len(pairs), size=len(pairs))]) for _ in range(DRAWS)]
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Correlation(spearman(pairs), float(low), float(high), len(names))
-
-
-def save_scatter(board: Mapping[str, float], real: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Draw the score on real activations against the board's, a colour per task."""
-    import matplotlib.style
-    from matplotlib.figure import Figure
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(3.6 * len(real), 3.6), layout="constrained")
-        panels = figure.subplots(1, len(real), squeeze=False)[0]
-        for panel, (task, scores), colour in zip(panels, real.items(), palette(len(real)), strict=True):
-            for name in sorted(board.keys() & scores.keys()):
-                panel.plot(board[name], scores[name], "o", color=colour, markersize=4)
-                panel.annotate(name, (board[name], scores[name]), fontsize=5, xytext=(3, 2), textcoords="offset points")
-            panel.margins(0.2)
-            panel.set_title(task)
-            panel.set_xlabel("score on the board")
-            panel.set_ylabel("score on class means")
-        figure.savefig(path, dpi=150, metadata={"Software": None})
+    rng, whole = np.random.default_rng(0), [*families.values()]
+    drawn = [
+        spearman(pairs[[place for chosen in rng.integers(len(whole), size=len(whole)) for place in whole[chosen]]])
+        for _ in range(DRAWS)
+    ]
+    low, high = np.nanquantile(np.round(drawn, 12), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Correlation(round(spearman(pairs), 12), float(low), float(high), len(names))

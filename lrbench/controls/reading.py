@@ -9,6 +9,7 @@ from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.real.items import Item, classes, items
 from lrbench.real.world import RealWorld
+from lrbench.scoring.best_latent import latent_f1
 from lrbench.task import Task
 
 
@@ -65,9 +66,8 @@ def readings(
     assert isinstance(real, RealWorld)
     held = real.sample(task.spec.n_evaluation, "evaluation")
     codes = dictionary.encode(task.observed(held, dictionary.pair)[0]).float()
-    shown, fired = held.dense(task.spec.world.n_features), (codes > 0).float()
-    f1 = 2 * (fired.T @ shown) / (fired.sum(0).unsqueeze(1) + shown.sum(0)).clamp_min(1.0)
-    best = f1.max(dim=1)
+    fires = codes > 0
+    best = latent_f1(fires, held, task.spec.world.n_features).max(dim=1)
     chosen = list(latents)
     if not chosen:
         taken: set[int] = set()
@@ -81,5 +81,5 @@ def readings(
         value, place = codes[:, latent].topk(min(count, len(codes)))
         top = [(table[int(held.items[p])], float(v)) for v, p in zip(value, place, strict=True) if v > 0]
         path = classes()[int(best.indices[latent])]
-        found.append(Reading(latent, int(fired[:, latent].sum()), path, float(best.values[latent]), tuple(top)))
+        found.append(Reading(latent, int(fires[:, latent].sum()), path, float(best.values[latent]), tuple(top)))
     return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lrbench.falsify.findings import Finding, Result
 from lrbench.falsify.predictions import Prediction
 from lrbench.falsify.verdict import FAILS, HOLDS, OPEN
+from lrbench.pages.style import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def save_figure(results: Sequence[Result], path: Path) -> None:
 
     down = math.ceil(len(results) / ACROSS)
     # default style: a user's own matplotlibrc must not change the picture
-    with matplotlib.style.context(["default", {"font.size": 7, "font.family": "DejaVu Sans"}]):
+    with matplotlib.style.context(style(7)):
         height = 1.9 * down + 0.5
         figure = Figure(figsize=(16, height))
         panels = figure.subplots(down, 2 * ACROSS, squeeze=False)

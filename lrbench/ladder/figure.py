@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lrbench.ladder.axes import Axis
 from lrbench.ladder.breakdown import HALF, LACKING, Break
@@ -15,6 +15,7 @@ from lrbench.ladder.limit import density_limit
 from lrbench.ladder.plane import Plane, edge_of
 from lrbench.ladder.schedule import DENSITIES, METHODS, UNDERSAMPLINGS
 from lrbench.pages.palette import palette
+from lrbench.pages.style import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 GREY = "#444444"
 ACROSS = 5
-STYLE: dict[str, Any] = {"font.size": 7, "font.family": "DejaVu Sans"}
 
 
 def colours_of(methods: Sequence[str]) -> dict[str, str]:
@@ -60,7 +60,7 @@ def save_curves(ladder: Ladder, path: Path) -> None:
     colours = colours_of(ladder.methods)
     down = math.ceil(len(ladder.axes) / ACROSS)
     # default style: a user's own matplotlibrc must not change the picture
-    with matplotlib.style.context(["default", STYLE]):
+    with matplotlib.style.context(style(7)):
         figure = Figure(figsize=(13, 2.6 * down + 0.7), layout="constrained")
         panels = figure.subplots(down, ACROSS, squeeze=False)
         for panel in panels.flat[len(ladder.axes) :]:
@@ -109,7 +109,7 @@ def save_planes(planes: Mapping[str, Plane], path: Path) -> None:
     from matplotlib.figure import Figure
 
     colours = colours_of([*planes])
-    with matplotlib.style.context(["default", STYLE]):
+    with matplotlib.style.context(style(7)):
         figure = Figure(figsize=(10, 6.2), layout="constrained")
         panels = figure.subplots(2, 3, sharex=True, sharey=True)
         mesh = None

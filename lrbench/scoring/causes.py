@@ -1,11 +1,12 @@
 """Why a parent's latent is silent on a child: the layer does not hold the parent there, the child's latent took it over, or neither.
 
-`docs/studies.md` has the reasons. A sample of a child on which the parent's best latent is silent is lost to the first of three causes that
-applies:
+A held-out sample of a child on which the parent's best latent is silent is lost to the first of three causes that applies:
 
-* missing: a linear probe for the parent, fitted on the same samples as all choices here, is silent too;
+* missing: a linear probe for the parent is silent too. Probe and latents are chosen on samples that no score sees, each on a draw of its own;
 * absorbed: the child's own best latent fires, and its decoder row writes the parent's direction beside the child's;
-* unlearned: all that is left. A dictionary that was trained for a short while shows how much of it training takes away.
+* unlearned: all that is left. The same of a dictionary with a fraction of the training shows how much of it training takes away.
+
+`docs/studies.md` has the reasons.
 """
 
 from __future__ import annotations
@@ -15,17 +16,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lrbench.dictionary import Dictionary
 from lrbench.scoring.absorption import SHARE
+from lrbench.scoring.best_latent import chosen, firing
 from lrbench.scoring.matching import unit_rows
 from lrbench.scoring.oracle import probes
 from lrbench.task import Task
 from lrbench.world import SparseFeatures
 
-FIT_SAMPLES = 16_384  # on which latents are chosen, where the world has so many
+OUTCOMES = (
+    "recall",
+    "missing",
+    "absorbed",
+    "unlearned",
+)  # what becomes of a parent on a child's samples; they add up to 1
 POINTS = 0.5  # cosine from which on a row points at something, as in `lrbench.scoring.found`
 LEAST_SHOWN = 5  # held-out samples of a child, or nothing is said about it
 
@@ -46,6 +53,8 @@ class ChildRecall:
         The share of the samples that is lost to each cause.
     f1
         Of the parent's best latent over all samples: one that always fires has a recall of 1 and loses nothing.
+    samples
+        Held-out samples of the child.
     """
 
     parent: int
@@ -56,10 +65,13 @@ class ChildRecall:
     absorbed: float
     unlearned: float
     f1: float
+    samples: int
 
 
 def child_recalls(dictionary: Dictionary, task: Task) -> list[ChildRecall]:
-    """Return what becomes of every parent on each of its children; parents with a single child are left out.
+    """Return what becomes of every scored parent on each of its children; parents with a single child are left out, and so are anchors.
+
+    Children count whether they are anchors or not: what is asked is whether the parent, which no method was told, is kept on them.
 
     Parameters
     ----------
@@ -68,16 +80,15 @@ def child_recalls(dictionary: Dictionary, task: Task) -> list[ChildRecall]:
     task
         One whose features have parents. For a proxy, a child's own direction is its class mean minus its parent's.
     """
-    tree = {p: own for p, own in task.spec.world.children.items() if len(own) > 1}
-    fit = task.world.sample(FIT_SAMPLES, "causes")
-    best, second = _best_latents(_fires(dictionary, task, fit, "causes"), fit, task.spec.world.n_features)
-    held = task.evaluation()
-    fires = _fires(dictionary, task, held, "evaluation")
+    scored = set(task.scored.tolist())
+    tree = {p: own for p, own in task.spec.world.children.items() if len(own) > 1 and p in scored}
+    latents, held = chosen(dictionary, task), task.evaluation()
+    fires = firing(dictionary, task.observed(held, dictionary.pair)[0])
     probe = _probed(task, dictionary.pair, held)
     above, own = _directions(task, dictionary.pair)
     found = []
     for parent, children in tree.items():
-        latent = int(best[parent])
+        latent = int(latents.best[parent])
         is_parent = torch.zeros(len(held), dtype=torch.bool)
         is_parent[held.rows[held.indices == parent]] = True
         fired = fires[:, latent]
@@ -86,13 +97,14 @@ def child_recalls(dictionary: Dictionary, task: Task) -> list[ChildRecall]:
             rows = held.rows[held.indices == child]
             if len(rows) < LEAST_SHOWN:
                 continue
-            taker = int(second[child] if int(best[child]) == latent else best[child])
+            taker = int((latents.second if int(latents.best[child]) == latent else latents.best)[child])
             takes = writes_both(dictionary.W_dec[taker], own[child], above[parent])
             silent, seen = ~fires[rows, latent], probe[rows, parent]
             taken = silent & seen & fires[rows, taker] & takes
             shares = (seen, ~silent, silent & ~seen, taken, silent & seen & ~taken)
             held_here, recall, missing, absorbed, unlearned = (float(each.double().mean()) for each in shares)
-            found.append(ChildRecall(parent, child, held_here, recall, missing, absorbed, unlearned, f1))
+            row = ChildRecall(parent, child, held_here, recall, missing, absorbed, unlearned, f1, samples=len(rows))
+            found.append(row)
     return found
 
 
@@ -101,7 +113,7 @@ def summary(rows: Iterable[ChildRecall]) -> dict[str, float]:
     families: dict[int, list[ChildRecall]] = {}
     for row in rows:
         families.setdefault(row.parent, []).append(row)
-    names = ("probe", "recall", "missing", "absorbed", "unlearned", "f1")
+    names = ("probe", *OUTCOMES, "f1")
     means = {name: _mean(_mean(getattr(row, name) for row in own) for own in families.values()) for name in names}
     lowest = {
         f"lowest_{name}": _mean(min(getattr(row, name) for row in own) for own in families.values())
@@ -131,27 +143,11 @@ def _directions(task: Task, pair: str) -> tuple[Tensor, Tensor]:
     return true, torch.where(parents.unsqueeze(1) >= 0, true - true[parents.clamp_min(0)], true)
 
 
-def _fires(dictionary: Dictionary, task: Task, features: SparseFeatures, stream: str) -> Bool[Tensor, "sample latent"]:
-    inputs = task.observed(features, dictionary.pair, stream)[0]
-    return torch.cat([dictionary.encode(some) > 0 for some in torch.split(inputs, 4096)])
-
-
 def _probed(task: Task, pair: str, features: SparseFeatures) -> Bool[Tensor, "sample feature"]:
     """Return where the linear probes of all features fire."""
     (weights, biases), (cuts, _) = probes(task, pair)
     readings = torch.addmm(biases, task.observed(features, pair)[0], weights.T)
     return readings > cuts.clamp_min(0.0)
-
-
-def _best_latents(
-    fires: Bool[Tensor, "sample latent"], features: SparseFeatures, n_features: int
-) -> tuple[Int[Tensor, " feature"], Int[Tensor, " feature"]]:
-    """Return the latents with the best and the second best F1 for every feature."""
-    shown, fired = features.dense(n_features).clamp_max_(1.0), fires.float()
-    hits = fired.T @ shown
-    f1 = 2 * hits / (fired.sum(0).unsqueeze(1) + shown.sum(0)).clamp_min(1.0)
-    first, second = f1.topk(2, dim=0).indices
-    return first, second
 
 
 def _mean(values: Iterable[float]) -> float:

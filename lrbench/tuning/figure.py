@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lrbench.catalogue.address import settings_text
 from lrbench.pages.palette import palette
+from lrbench.pages.style import style
 from lrbench.tuning.choice import Row
 
-STYLE: dict[str, Any] = {"font.size": 8, "font.family": "DejaVu Sans"}
 ACROSS = 2  # entries in a line of the legend
 SIZES = 120, 60, 20  # of dots, in turn: where neighbours in the grid coincide both are seen
 PANELS = {"headline": "headline", "f1": "F1"}
@@ -34,7 +33,7 @@ def save_figure(rows: Sequence[Row], chosen: Row, default: Row | None, told: flo
 
     legend = math.ceil(len(rows) / ACROSS)
     # default style: a user's own matplotlibrc must not change the picture
-    with matplotlib.style.context(["default", STYLE]):
+    with matplotlib.style.context(style(8)):
         figure = Figure(figsize=(9, 3.4 + 0.2 * legend), layout="constrained")
         for panel, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
             panel.axvline(told, color="#999999", linestyle="--", linewidth=0.8, zorder=0)
