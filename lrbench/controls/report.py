@@ -15,6 +15,7 @@ from lrbench.controls.schedule import MODELS, RANDOM
 from lrbench.controls.seen import cell, mean_measured, mean_score, measured, methods_in, of, score
 from lrbench.pages.markdown import code, number, table
 from lrbench.pages.terminal import as_text
+from lrbench.pages.unscored import unscored
 from lrbench.record import Record
 
 SCORES = {
@@ -124,5 +125,5 @@ def _is_copy(record: Record) -> bool:
 
 
 def _gaps(records: Sequence[Record]) -> str:
-    rows = [[code(record.id), record.status, record.reason or ""] for record in records if record.status != "ok"]
-    return f"## Cells without a score\n\n{table(['cell', 'status', 'reason'], rows, left=3)}" if rows else ""
+    lines = unscored(records)
+    return "\n".join(["## Cells without a score", "", *lines]) if lines else ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrbench.pages.style import style
 from lrbench.replication.causes import Cause
 from lrbench.replication.findings import TAU, Cells, find
 from lrbench.replication.reported import ANCHORED, DEFAULT, NAMES, ROWS, TOPK_FAMILY, address
@@ -43,7 +44,7 @@ def save_figure(cells: Cells, families: Mapping[str, str], path: Path) -> None:
     from matplotlib.lines import Line2D
 
     # default style: a user's own matplotlibrc must not change the picture
-    with matplotlib.style.context(["default", {"font.size": 7, "font.family": "DejaVu Sans"}]):
+    with matplotlib.style.context(style(7)):
         figure = Figure(figsize=(14, 2.1 * len(families) + 0.6), layout="constrained")
         panels = figure.subplots(len(families), len(NAMES), sharex=True, sharey=True, squeeze=False)
         for row, (family, scale) in zip(panels, families.items(), strict=True):
