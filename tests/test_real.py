@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -328,7 +329,8 @@ def test_a_model_that_no_hub_has_is_unavailable(monkeypatch: pytest.MonkeyPatch)
     auto = SimpleNamespace(from_pretrained=refuse)
     quiet = SimpleNamespace(set_verbosity_error=lambda: None, disable_progress_bar=lambda: None)
     stand_in = SimpleNamespace(AutoTokenizer=auto, AutoModel=auto, AutoConfig=auto, logging=quiet)
-    monkeypatch.setitem(__import__("sys").modules, "transformers", stand_in)
+    monkeypatch.setitem(sys.modules, "transformers", stand_in)
+    monkeypatch.setitem(sys.modules, "transformers.utils", SimpleNamespace(cached_file=refuse))
     monkeypatch.setattr(models, "find_spec", lambda name: object())
     for asked in (Model("gpt2", dim=768).load, Model("gpt2", dim=768).weights):
         with pytest.raises(Unavailable, match=r"gpt2: cannot be loaded .We couldn't connect to the hub and more"):

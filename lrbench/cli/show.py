@@ -91,12 +91,13 @@ def _of_record(file: Path) -> tuple[Dictionary, Task]:
             f"{record.task}: its samples are no items that can be read; expected a record of a real task"
         )
     method = load_method(record.method)
+    view = task.view(method.pair)
     if changed := _changed(record, task):
         print(
-            f"{file}: not the dictionary of the record: {' and '.join(changed)} changed since it was made",
+            f"{file}: not the dictionary of the record: {', '.join(changed)} changed since it was made",
             file=sys.stderr,
         )
-    return method.fit(task.view(method.pair), seed=task.fit_seed).to("cpu"), task
+    return method.fit(view, seed=task.fit_seed).to("cpu"), task
 
 
 def _changed(record: Record, task: Task) -> list[str]:

@@ -86,10 +86,10 @@ class Model:
 
     def _commit(self) -> str:
         """Return the commit of a hub's model, as the hub or its own cache on this machine has it now."""
-        import transformers
+        from transformers.utils import cached_file
 
         try:
-            return str(transformers.AutoConfig.from_pretrained(self.name)._commit_hash)
+            return Path(cached_file(self.name, "config.json")).parent.name  # …/snapshots/COMMIT/config.json
         except OSError as error:
             raise self._unreachable(error) from error
 
