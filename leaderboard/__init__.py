@@ -48,6 +48,7 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     from .breakdown import with_committed_ladder
     from .compile import compile_boards
     from .figures import save_figures
+    from .real_rows import with_real_rows
     from .render import render
 
     folder = Path(folder)
@@ -57,11 +58,16 @@ def write_leaderboard(folder: Path, output: Path | None = None) -> Written:
     if not folder.exists():
         raise LrbenchError(f"no results folder {str(folder)!r}: give the folder that `lrbench run --out` wrote")
     records, problems = read_results(folder)
+    records = with_real_rows(records)
     of_studies = sum(record.study is not None for record in records)
     boards = compile_boards(with_committed_ladder(records))
     if not boards:
         asides = [f"{len(problems)} unreadable files were set aside, the first {problems[0]}"] if problems else []
         asides += [f"{of_studies} records are of studies, which stand on no leaderboard"] if of_studies else []
+        elsewhere = len(records) - of_studies
+        asides += (
+            [f"{elsewhere} records are of real tasks outside the suite real, or of others inside"] if elsewhere else []
+        )
         why = f" ({'; '.join(asides)})" if asides else ""
         raise LrbenchError(f"no usable record in {str(folder)!r}{why}: fill it with `lrbench run --out {folder}`")
     output.parent.mkdir(parents=True, exist_ok=True)

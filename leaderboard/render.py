@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrbench.pages.markdown import NONE, code, number, table, text, unbroken, varied, with_interval
 
-from .compile import ABSORPTION_METRICS, Board
+from .compile import ABSORPTION_METRICS, OF_PROXIES, Board
 from .l0 import MATCHED
 from .separation import FIRST, family_shares, told_apart
 from .standing_tables import TOLERANCE, head, standing_tables, verdict, wins
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOST = ("failed", "skipped", "missing")
 ROWS_SHOWN = 100  # of what was left out
+PACKAGE = (".", "'.[real]'")  # what pip installs; for real activations with their extra
 INTRO = """# Leaderboard
 
 The **score** says how much of a known truth a dictionary found: which true features it has a latent for that points at the feature and
@@ -85,7 +86,7 @@ def _proxy(board: Board) -> str:
         return ""
     return (
         f"**Truth is a proxy here**: {text(', '.join(proxies))} stand for features that nobody knows. The score's 1 is a linear probe for"
-        " each class. No number of this section is averaged with one of another.\n\n"
+        " each class. No number of this section is averaged with one of another. What a score here is worth, the study `real` asks.\n\n"
     )
 
 
@@ -318,7 +319,7 @@ def _provenance(board: Board) -> str:
     checkout = f"git checkout {board.commit}\n" if board.commit else ""
     seeds = max(board.seeds) + 1
     return (
-        f"### Provenance\n\n{lines}\n\n### How to reproduce\n\n```sh\n{checkout}pip install .\n"
+        f"### Provenance\n\n{lines}\n\n### How to reproduce\n\n```sh\n{checkout}pip install {PACKAGE[board.suite == OF_PROXIES]}\n"
         f"lrbench run --suite {board.suite} --seeds {seeds} --out results\n"
         "lrbench leaderboard results --output LEADERBOARD.md\n```\n\n"
         "A method that is not in the catalogue needs `--method FILE.py`; where no commit is checked out above, the"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lrbench.store import Store
 
 OPTIONS = {
-    "suite": {"metavar": "S", "help": "smoke, quick, board or standard (default: quick)"},
+    "suite": {"metavar": "S", "help": "smoke, quick, board, standard or real (default: quick)"},
     "task": {
         "metavar": "T",
         "action": "append",
@@ -202,7 +202,7 @@ class Bench:
 
     def record(self, cell: Cell) -> tuple[Record, bool]:
         """Return the record of a cell and whether it was stored already; if it was not, run the cell."""
-        from lrbench.errors import LrbenchError, NotApplicable
+        from lrbench.errors import LrbenchError, NotApplicable, Unavailable
         from lrbench.running.cell import attempt
         from lrbench.running.runner import adopted, check_salt, keep
 
@@ -218,7 +218,7 @@ class Bench:
             return keep(self.store, self.worker.run(cell)), False
         try:  # in this process, so that the debugger stops inside the method; such a run leaves no record
             return attempt(replace(cell, isolation="none"), time.perf_counter()), False
-        except NotApplicable as why:
+        except (NotApplicable, Unavailable) as why:
             pytest.skip(str(why))
 
     @pytest.hookimpl(wrapper=True)

@@ -189,6 +189,17 @@ def test_numbers_on_directions() -> None:
     assert str(error.value) in text
 
 
+def test_numbers_on_the_items_of_the_real_tasks() -> None:
+    from lrbench.real.items import classes, items
+    from lrbench.real.spec import HELD_OUT, L0
+
+    text = " ".join((ROOT / "docs" / "worlds.md").read_text(encoding="utf-8").split())
+    domains, second, third = (sum(len(path) == depth for path in classes()) for depth in (1, 2, 3))
+    assert f"{len(items()):,} of them, in {domains} domains, {second} classes and {third} subclasses" in text
+    assert f"{HELD_OUT:,} items are held out" in text
+    assert f"The mean square length is {L0}, the L0 that methods are told" in text
+
+
 def test_readme_counts_the_cells() -> None:
     n_tasks, seeds = len(select_tasks("quick")), SUITES["quick"].seeds
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())

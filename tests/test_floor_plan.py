@@ -71,7 +71,7 @@ ROOMS = {
     "pages": ("interval", "markdown", "palette", "style", "terminal", "unscored"),
     "studies": ("engine_quality", "falsify", "ladder", "noise", "real", "replicate", "sweep"),
     "cli": ("interrupt", "streams", "app", "options", "listing", "methods", "results", "run", "show", "tune", "commands", "__init__", "__main__"),
-    "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "breakdown", "compile", "separation", "traps", "noise", "paired", "collapse",
+    "leaderboard": ("means", "stratified", "ranks", "l0", "standing", "anchored", "facts", "breakdown", "compile", "real_rows", "separation", "traps", "noise", "paired", "collapse",
                     "compare_cells", "judge", "compare", "compare_source", "standing_tables", "render", "compare_report", "styles", "figures",
                     "__init__"),
 }  # fmt: skip

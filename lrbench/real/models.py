@@ -5,8 +5,8 @@ Two come as ordinary Python packages, so no hub is needed. Any other model of tr
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INITS = ("trained", "random")
 RANDOM_SEED = 0  # of a copy of a model with random weights
+READ = (".json", ".safetensors", ".bin", ".txt", ".model")  # what a model and its tokenizer are made of, in a folder
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,34 @@ class Model:
         return f"the package{'s' if len(absent) > 1 else ''} {', '.join(absent)} {'are' if len(absent) > 1 else 'is'} missing"
 
     def weights(self) -> str:
-        """Return what tells these weights from others of the same name: the version of their package."""
-        return metadata.version(self.package.replace("_", "-")) if self.package else "hub"
+        """Return what tells these weights from others of the same name: a hash of the files they lie in, of a hub's the commit.
+
+        Raises
+        ------
+        Unavailable
+            As `load` does.
+        """
+        place, extra = self._place()
+        folder = Path(place)
+        if not folder.is_dir():
+            return self._commit()
+        digest = hashlib.sha256()
+        for path in [folder / self.gguf] if extra else sorted(folder.iterdir()):
+            if extra or (path.suffix in READ and path.is_file()):
+                digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+        return digest.hexdigest()
+
+    def _commit(self) -> str:
+        """Return the commit of a hub's model, as the hub or its own cache on this machine has it now."""
+        from transformers.utils import cached_file
+
+        try:
+            return Path(cached_file(self.name, "config.json")).parent.name  # …/snapshots/COMMIT/config.json
+        except OSError as error:
+            raise self._unreachable(error) from error
 
     def load(self, init: str = "trained") -> tuple[Any, nn.Module]:
         """Return the tokenizer and the model in float32; with ``init="random"`` a copy whose weights were never trained.
@@ -74,9 +101,7 @@ class Model:
         Unavailable
             When a package is missing, or no hub is reachable.
         """
-        reason = self.missing()
-        if reason:
-            raise Unavailable(f"{self.name}: {reason}; `{self.command}` makes it available")
+        place, extra = self._place()
         import torch
         import transformers
 
@@ -84,7 +109,6 @@ class Model:
 
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
-        place, extra = self._place()
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, **extra)
             if init == "trained":
@@ -93,14 +117,22 @@ class Model:
                 config = transformers.AutoConfig.from_pretrained(place, **extra)
                 with fork_global_generators(RANDOM_SEED, "init", self.name):
                     model = transformers.AutoModel.from_config(config, dtype=torch.float32)
-        except OSError as error:  # no such model, or no hub
-            raise Unavailable(f"{self.name}: cannot be loaded ({one_line(str(error), 160)})") from error
+        except OSError as error:
+            raise self._unreachable(error) from error
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right"
         return tokenizer, model.eval()
 
+    def _unreachable(self, error: OSError) -> Unavailable:
+        """Return what to raise where there is no such model, or no hub."""
+        return Unavailable(f"{self.name}: cannot be loaded ({one_line(str(error), 160)})")
+
     def _place(self) -> tuple[str, dict[str, str]]:
+        """Return what ``from_pretrained`` takes, or raise `Unavailable` when a package is missing."""
+        reason = self.missing()
+        if reason:
+            raise Unavailable(f"{self.name}: {reason}; `{self.command}` makes it available")
         if not self.package:
             return self.name, {}
         spec = find_spec(self.package)

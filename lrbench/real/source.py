@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from lrbench.real.items import items
@@ -54,9 +53,7 @@ def real_task(model: Model, sites: tuple[str, ...], scale: Scale, init: str = "t
         The suite's.
     """
     law = real_spec(model, sites, init)
-    n_distinct = len(items()) - HELD_OUT
-    drawn = scale.task(n_distinct=n_distinct)
-    return replace(
-        drawn, world=law, n_latents=max(LEAST_LATENTS, scale.n_latents), n_evaluation=HELD_OUT, told_l0=L0 / law.mean_l0,
-        anchor_share=ANCHOR_SHARE,
+    return TaskSpec(
+        law, n_latents=max(LEAST_LATENTS, scale.n_latents), n_distinct=len(items()) - HELD_OUT, n_samples=scale.n_samples,
+        batch_size=scale.batch_size, n_evaluation=HELD_OUT, told_l0=L0 / law.mean_l0, anchor_share=ANCHOR_SHARE,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from lrbench.real.models import INITS, Model
 from lrbench.structure import WorldSpec
 
 REAL_VERSION = (
-    1  # raise it whenever the same model and seed would give another split, other scores or another standardisation
+    2  # raise it whenever the same model and seed would give another split, other scores or another standardisation
 )
 HELD_OUT = 4_500  # items that training never sees
 L0 = 16  # active latents per sample that methods are told

@@ -5,6 +5,7 @@ Half of the classes are anchors, as means of the items that training sees; direc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from lrbench.real.items import items, labels
 from lrbench.real.spec import HELD_OUT, L0, RealSpec
 from lrbench.seeds import generator
 from lrbench.world import SparseFeatures, World
+
+CALIBRATION = re.compile(r"calibration (\d+)")  # the streams of `lrbench.scoring.oracle`
+FITTED = 8  # the first of them fit a linear probe; those behind choose its threshold, on other items
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class RealWorld(World):
     def sample(self, n_samples: int, stream: str = "data", index: int = 0) -> Sample:
         """Return items: the training ones in their order as ``"data"``, the held-out ones as ``"evaluation"``, else some training ones.
 
+        Linear probes are fitted on one half of these, and their thresholds chosen on the other.
+
         Parameters
         ----------
         n_samples
@@ -86,6 +92,8 @@ class RealWorld(World):
             See `lrbench.world.World.sample`.
         """
         chosen = self.held_out if stream == "evaluation" else self.training
+        if found := CALIBRATION.fullmatch(stream):
+            chosen = chosen[int(found[1]) >= FITTED :: 2]
         if stream not in ("data", "evaluation"):
             chosen = chosen[torch.randperm(len(chosen), generator=generator(self.seed, stream, index))]
         return self.of(chosen[:n_samples])
