@@ -115,6 +115,8 @@ class Suite:
         Multiples of the world's mean L0 at which every plain SDL method is asked.
     levels_of
         The suite whose levels it runs where a family does not say which; None for all.
+    by_name
+        Whether it holds only families that name it.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Suite:
     seeds: int
     l0: tuple[float, ...] = (1.0,)
     levels_of: str | None = None
+    by_name: bool = False
 
 
 _SMALL = Scale(
@@ -139,6 +142,9 @@ SUITES = {
         Suite("standard", "the paper's scale: n about 1000, d = 768, 16,000 latents", seeds=3, scale=Scale(
             dim=768, rate=0.01, n_latents=16_000, n_distinct=100_000, n_samples=2_560_000, batch_size=1024,
             n_evaluation=16_384)),
+        Suite("synth", "SynthSAEBench-16k at its published size, with 10 of its 200 million samples", seeds=1, by_name=True, scale=Scale(
+            dim=768, rate=0.01, n_latents=4096, n_distinct="fresh", n_samples=10_000 * 1024, batch_size=1024,
+            n_evaluation=32_768)),
     )
 }  # fmt: skip
 

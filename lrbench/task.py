@@ -74,9 +74,11 @@ class Family:
     start: Start | None = None
 
     def in_suite(self, level: str, suite: str) -> bool:
-        """Whether a suite runs this level unless told otherwise; one without a selection runs those of `Suite.levels_of`, or all."""
+        """Whether a suite runs this level unless told otherwise; one without a selection runs those of `Suite.levels_of`, all, or none."""
         if suite in self.selection:
             return level in self.selection[suite]
+        if get_suite(suite).by_name:
+            return False
         other = get_suite(suite).levels_of
         return level in self.levels if other is None else self.in_suite(level, other)
 

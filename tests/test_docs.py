@@ -21,13 +21,13 @@ from lrbench.catalogue.methods import load_method, method_catalogue, methods_for
 from lrbench.catalogue.studies import study_catalogue
 from lrbench.catalogue.tasks import families, load_task, select_tasks
 from lrbench.cli.commands import app
+from lrbench.law.directions import max_interference
 from lrbench.metric_table import Metric
 from lrbench.plugin import OPTIONS
 from lrbench.running.cell import run_cell
 from lrbench.running.runner import plan
 from lrbench.store import Store
 from lrbench.task import SUITES
-from lrbench.world import max_interference
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

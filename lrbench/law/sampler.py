@@ -1,0 +1,149 @@
+"""Drawing features that are correlated by a copula and live in trees: exactly, and children only under active parents.
+
+Given the ε of a sample its features are independent: one is drawn with probability Φ(z), z = (⟨a, ε⟩ + Φ⁻¹(p)) / √(1 − ‖a‖²). Features
+without a parent are looked at in every sample. A random byte u tells for nearly all that they are not drawn: Φ(z) ≤ u / 256. What is left
+gets the rest of its uniform number, in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+LOOKED_AT = 1 << 21  # features of all samples that are looked at at a time: 8 MB of z, which a cache may hold
+NEVER = 1e-30  # in place of a probability of 0, whose quantile is infinite
+
+
+@dataclass(frozen=True)
+class FeatureLaw:
+    """The law of every feature.
+
+    Parameters
+    ----------
+    drawn
+        What it is drawn with, a child's given that its parent is active.
+    means
+        Its mean magnitude.
+    magnitudes
+        Returns magnitudes of some features; where one is 0 the feature is not active.
+    parents
+        Its parent, -1 where there is none.
+    exclusive, scaled
+        Whether of its children that are drawn only one stays, and whether their magnitudes are multiplied by its own over its mean.
+    loadings
+        Its a in the copula; of rank 0 where features are independent.
+    """
+
+    drawn: Float[Tensor, " feature"]
+    means: Float[Tensor, " feature"]
+    magnitudes: Callable[[Int[Tensor, " active"], torch.Generator], Float[Tensor, " active"]]
+    parents: Int[Tensor, " feature"]
+    exclusive: Bool[Tensor, " feature"]
+    scaled: Bool[Tensor, " feature"]
+    loadings: Float[Tensor, "feature rank"]
+
+
+def cut_normal(
+    means: Float[Tensor, " feature"], spreads: Float[Tensor, " feature"]
+) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Return the magnitudes max(0, μ + σ N(0, 1)) of `FeatureLaw`."""
+    return lambda some, rng: (
+        torch.randn(some.shape, generator=rng).mul_(spreads[some]).add_(means[some]).clamp_min_(0.0)
+    )
+
+
+def random_loadings(n_features: int, rank: int, scale: float, rng: torch.Generator) -> Float[Tensor, "feature rank"]:
+    """Return Gaussian loadings, shortened where less than 0.01 of a feature's variance would be its own."""
+    rows = scale * torch.randn(n_features, rank, generator=rng)
+    squares = rows.pow(2).sum(1, keepdim=True)
+    return torch.where(squares > 0.99, rows * (0.99 / squares).sqrt(), rows)
+
+
+class Sampler:
+    """Draws from a law.
+
+    Parameters
+    ----------
+    law
+        Of the features.
+    """
+
+    def __init__(self, law: FeatureLaw) -> None:
+        self._law, self._n = law, len(law.drawn)
+        own = (1.0 - law.loadings.double().pow(2).sum(1)).sqrt()
+        self._slopes = (law.loadings.double() / own.unsqueeze(1)).float()
+        self._levels = (torch.special.ndtri(law.drawn.double().clamp_min(NEVER)) / own).float()
+        self._top = (law.parents < 0).nonzero().flatten()
+        self._families = families(law.parents)
+        bytes_ = torch.special.ndtri(torch.arange(256, dtype=torch.float64) / 256).float().numpy()
+        self._quantiles = np.nextafter(bytes_, np.float32(-np.inf))  # at most the true ones
+
+    def sample(self, n_rows: int, rng: torch.Generator) -> tuple[Int[Tensor, " active"], Float[Tensor, " active"]]:
+        """Return the sorted keys row * n + feature of all that is active, and its magnitudes."""
+        common = torch.randn(n_rows, self._slopes.shape[1], generator=rng)
+        keys = self._top_keys(common, rng)
+        values = self._law.magnitudes(keys % self._n, rng)
+        level = keys[values > 0], values[values > 0]
+        found = [level]
+        while self._families.shape[1] and len(level[0]):
+            level = self._children(*level, common, rng)
+            found.append(level)
+        keys, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+        keys, order = keys.sort()
+        return keys, values[order]
+
+    def _top_keys(self, common: Float[Tensor, "row rank"], rng: torch.Generator) -> Int[Tensor, " drawn"]:
+        """Return the keys of the features without a parent that are drawn."""
+        slopes, levels, n_top = self._slopes[self._top].T.contiguous(), self._levels[self._top], len(self._top)
+        drawn = []
+        for rows in torch.split(torch.arange(len(common)), max(1, LOOKED_AT // max(1, n_top))):
+            z = torch.addmm(levels, common[rows], slopes)
+            words = torch.empty(-(-z.numel() // 8), dtype=torch.int64).random_(-(2**63), None, generator=rng)
+            first = words.view(torch.uint8).numpy()[: z.numel()]
+            likely = torch.from_numpy(np.flatnonzero(z.numpy().ravel() > self._quantiles.take(first)))
+            u = torch.rand(len(likely), dtype=torch.float64, generator=rng)
+            u = (torch.from_numpy(first)[likely] + u) / 256.0
+            sure = likely[torch.special.ndtr(z.view(-1)[likely].double()) > u]
+            drawn.append((rows[0] + sure // n_top) * self._n + self._top[sure % n_top])
+        return torch.cat(drawn)
+
+    def _children(
+        self,
+        keys: Int[Tensor, " active"],
+        values: Float[Tensor, " active"],
+        common: Float[Tensor, "row rank"],
+        rng: torch.Generator,
+    ) -> tuple[Int[Tensor, " awake"], Float[Tensor, " awake"]]:
+        """Return keys and magnitudes of the children that are active under active parents."""
+        law, parents, rows = self._law, keys % self._n, keys // self._n
+        with_some = (self._families[parents, 0] >= 0).nonzero().flatten()
+        parents, rows, values = parents[with_some], rows[with_some], values[with_some]
+        children = self._families[parents]
+        exists = children >= 0
+        some = children.clamp_min(0)
+        z = torch.einsum("pcr,pr->pc", self._slopes[some], common[rows]) + self._levels[some]
+        awake = torch.special.ndtr(z.double()) > torch.rand(z.shape, dtype=torch.float64, generator=rng)
+        own = law.magnitudes(some, rng)
+        awake &= exists & (own > 0)
+        chance = torch.rand(z.shape, generator=rng).masked_fill_(~awake, -1.0)  # the largest stays
+        wins = torch.zeros_like(awake).scatter_(1, chance.argmax(1, keepdim=True), True)
+        awake &= wins | ~law.exclusive[parents].unsqueeze(1)
+        factor = torch.where(law.scaled[parents], values / law.means[parents], 1.0)
+        return (rows.unsqueeze(1) * self._n + some)[awake], (own * factor.unsqueeze(1))[awake]
+
+
+def families(parents: Int[Tensor, " feature"]) -> Int[Tensor, "feature child"]:
+    """Return the children of every feature, -1 in the places that it does not fill; no places where nobody has children."""
+    children = (parents >= 0).nonzero().flatten()
+    children = children[parents[children].argsort(stable=True)]
+    above = parents[children]
+    counts = torch.bincount(above, minlength=len(parents))
+    place = torch.arange(len(children)) - (counts.cumsum(0) - counts)[above]
+    table = torch.full((len(parents), int(counts.max())), -1)
+    table[above, place] = children
+    return table
