@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lrbench.store import load_records as load_records
     from lrbench.structure import WorldSpec as WorldSpec
     from lrbench.task import Task as Task
+    from lrbench.task import task_from_sae_lens as task_from_sae_lens
     from lrbench.view import TrainView as TrainView
     from lrbench.world import World as World
 
@@ -47,6 +48,7 @@ HOME = {
     "load_records": "store",
     "load_task": "catalogue.tasks",
     "score": "scoring.metrics",
+    "task_from_sae_lens": "task",
 }
 _MODULES = ("activation", "theory")
 __all__ = [*sorted(HOME), *_MODULES]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lrbench.errors import LrbenchError, UnknownName
@@ -41,6 +42,12 @@ class TaskSpec:
         n = self.n_distinct
         if n != "fresh" and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
             raise LrbenchError(f"n_distinct={n!r}: expected a whole number >= 1, or 'fresh' to draw every sample anew")
+
+    def telling_what_fits(self) -> TaskSpec:
+        """Return the task with methods told the L0 of the most frequent features alone, as many of them as there are latents."""
+        fit = sorted(self.world.rates, reverse=True)[: self.n_latents]
+        told = math.fsum(fit) / self.world.mean_l0
+        return replace(self, told_l0=round(told, 6))  # the same on every machine
 
     @property
     def n_anchors(self) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lrbench.dictionary import Dictionary
+    from lrbench.law.sampler import Model
     from lrbench.streaming.stream import Stream
     from lrbench.view import TrainView
     from lrbench.world import SparseFeatures, World
@@ -135,6 +136,8 @@ def family(
 class Task:
     """A question with a known answer: the world holds the truth, `view` what a method may see of it.
 
+    ``model`` is somebody else's, that the world is made of; then the seed says what is drawn from it.
+
     Examples
     --------
     >>> import lrbench
@@ -149,6 +152,7 @@ class Task:
     spec: TaskSpec
     starts: Start | None = None
     salt: str = field(default="", repr=False)
+    model: Model | None = field(default=None, repr=False)
 
     @property
     def root(self) -> int:
@@ -186,7 +190,7 @@ class Task:
         """The world, built at the first use."""
         from lrbench.world import World
 
-        return World(self.spec.world, self.root)
+        return World(self.spec.world, self.root, self.model)
 
     @cached_property
     def _training(self) -> SparseFeatures:
@@ -309,6 +313,39 @@ class Task:
     def with_seed(self, seed: int) -> Task:
         """Return the same question in another world."""
         return replace(self, seed=seed)
+
+
+def task_from_sae_lens(model: Any, suite: str = "synth", seed: int = 0) -> Task:
+    """Return a task whose world is a synthetic model of SAELens, with its own directions.
+
+    Parameters
+    ----------
+    model
+        A ``sae_lens.synthetic.SyntheticModel``, for instance from its ``load_from_disk`` or ``from_pretrained``.
+    suite
+        Gives the width, the samples and the batch size. The L0 that is told is that of as many features as there are latents.
+    seed
+        Of the samples that are drawn, and of the anchors.
+
+    Raises
+    ------
+    LrbenchError
+        For a model that is none, or whose law cannot be taken over (see `lrbench.law.synthetic.read`).
+
+    Examples
+    --------
+    >>> from sae_lens.synthetic import SyntheticModel, SyntheticModelConfig  # doctest: +SKIP
+    >>> task = task_from_sae_lens(SyntheticModel(SyntheticModelConfig(500, 64)), "smoke")  # doctest: +SKIP
+    >>> lrbench.score(lrbench.load_method("topk_sae").fit(task.view()), task)["headline"]  # doctest: +SKIP
+    """
+    from lrbench.law.synthetic import read
+
+    given, borrowed = read(model)
+    n, dim = borrowed.directions.shape
+    scale = replace(get_suite(suite).scale, dim=dim, n_sites=1)
+    offset = float(borrowed.offset.norm())
+    spec = scale.task(n, n_distinct="fresh", structure=given, interference=1.0, offset=offset).telling_what_fits()
+    return Task("sae_lens/model", suite, seed, spec, model=borrowed)
 
 
 _TASK_OF: WeakKeyDictionary[TrainView, Task] = WeakKeyDictionary()

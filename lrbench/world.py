@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +20,7 @@ from lrbench.errors import LrbenchError
 from lrbench.law.directions import max_interference, orthogonalise, spread_directions
 from lrbench.law.events import Events
 from lrbench.law.forest import Forest, Given
-from lrbench.law.sampler import FeatureLaw, Sampler, cut_normal, random_loadings
+from lrbench.law.sampler import CutNormal, FeatureLaw, Model, Sampler, random_loadings
 from lrbench.seeds import generator
 from lrbench.structure import Groups, Hierarchy, WorldSpec
 
@@ -66,25 +67,6 @@ class SparseFeatures:
         return x
 
 
-@dataclass(frozen=True)
-class Model:
-    """Somebody else's model, that a world is instead of one from its seed: `lrbench.task_from_sae_lens`.
-
-    Parameters
-    ----------
-    directions
-        Of the features, unit rows.
-    offset
-        What every representation has.
-    law
-        Of the features.
-    """
-
-    directions: Float[Tensor, "feature dim"]
-    offset: Float[Tensor, " dim"]
-    law: FeatureLaw
-
-
 class World:
     """A realised `WorldSpec`.
 
@@ -95,7 +77,7 @@ class World:
     seed
         The world's seed: directions, samples and noise come from streams derived from it.
     model
-        Where directions, offset and law of the features come from, of a `Given` structure.
+        Where directions, offset and law of the features come from where the structure is `Given`.
 
     Raises
     ------
@@ -182,7 +164,7 @@ class World:
         return FeatureLaw(
             drawn=torch.tensor(spec.drawn_rates, dtype=torch.float64),
             means=means,
-            magnitudes=partial(_magnitudes, spec) if law is None else cut_normal(means, spreads),
+            magnitudes=partial(_magnitudes, spec) if law is None else CutNormal(means, spreads),
             parents=torch.tensor(spec.parents),
             exclusive=torch.ones(n, dtype=torch.bool),
             scaled=torch.full((n,), isinstance(spec.structure, Forest) and spec.structure.scaled),
@@ -240,6 +222,21 @@ class World:
             rng = generator(self.seed, stream, index, "noise", site)
             x = x + self.spec.noise / x.shape[1] ** 0.5 * torch.randn(x.shape, generator=rng)
         return x
+
+    def to_sae_lens(self) -> Any:
+        """Return this world as a `sae_lens.synthetic.SyntheticModel` on the CPU: the same law, directions and offset.
+
+        SAELens' own files hold no σ of magnitudes by feature: what it saves and loads draws them anew.
+
+        Raises
+        ------
+        LrbenchError
+            Without sae-lens, and for a law that it does not have: several sites, noise, a bend, groups, the paper's hierarchies, log-uniform
+            rates, or magnitudes that are not constant or `lrbench.structure.Magnitudes`.
+        """
+        from lrbench.law.synthetic import write
+
+        return write(self.spec, self.directions[0], self.offsets[0], self.law)
 
     def isolated(self, site: int = 0) -> Float[Tensor, "feature dim"]:
         """Return every feature on its own, at its mean magnitude, as seen at a site (no noise)."""

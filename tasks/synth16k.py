@@ -20,7 +20,8 @@ def synth16k(level: tuple[int, bool], scale: Scale) -> TaskSpec:
     """The world of SynthSAEBench: its children scaled by their parents (v2, the paper's) or not (v1, the published file's)."""
     n, scaled = level
     roots, dim = max(1, round(ROOTS * n / N)), max(1, round(DIM * (n / N) ** 0.5))
-    spec = replace(scale, dim=dim, n_sites=1, n_latents=max(1, round(LATENT_SHARE * n))).task(
+    scale = replace(scale, dim=dim, n_sites=1, n_latents=max(1, round(LATENT_SHARE * n)))
+    spec = scale.task(
         n,
         n_distinct="fresh",
         structure=Forest(roots, (4, 4, 4), scaled),
@@ -32,5 +33,4 @@ def synth16k(level: tuple[int, bool], scale: Scale) -> TaskSpec:
         interference=1.0,
         orthogonal_steps=100,
     )
-    held = spec.world.rates[: spec.n_latents]  # the most frequent, for which there are latents
-    return replace(spec, told_l0=sum(held) / spec.world.mean_l0)
+    return spec.telling_what_fits()

@@ -123,7 +123,7 @@ def test_suite_is_described(name: str) -> None:
     numbers = [scale.dim, spec.world.n_features, scale.rate, scale.n_latents, scale.n_distinct, scale.n_samples]
     numbers += [scale.batch_size, scale.n_samples // scale.batch_size, scale.n_evaluation, spec.n_anchors, suite.seeds]
     (row,) = rows("docs/worlds.md", name)
-    assert row[1:] == [f"{number:,}" for number in numbers]
+    assert row[1:] == [number if isinstance(number, str) else f"{number:,}" for number in numbers]
 
 
 def test_where_extreme_sparsity_holds() -> None:
@@ -138,7 +138,7 @@ def test_where_extreme_sparsity_holds() -> None:
     }
     settling = {f"settling/{level}" for level in families()["settling"].levels if "hierarchy" not in level}
     small = {"sparsity/0.005"}
-    sparse = {"smoke": small | {"sparsity/0.01"}, "quick": small, "board": small, "standard": set()}
+    sparse = {"smoke": small | {"sparsity/0.01"}, "quick": small, "board": small, "standard": set(), "synth": set()}
     assert holds == {suite: levels | settling for suite, levels in sparse.items()}
     default = {suite: {info.name for info in select_tasks(suite)} for suite in SUITES}
     assert all(not holds[suite] & default[suite] for suite in SUITES)

@@ -51,9 +51,9 @@ ORDER = (
 LAYER = {module: depth for depth, line in enumerate(ORDER) for module in line}
 # The same inside a room: a file imports from files named before it only.
 ROOMS = {
-    "law": ("forest", "events", "directions", "sampler"),
+    "law": ("forest", "events", "directions", "sampler", "synthetic"),
     "streaming": ("meter", "stream"),
-    "scoring": ("auction", "assignment", "matching", "detection", "oracle", "found", "absorption", "metrics"),
+    "scoring": ("auction", "assignment", "matching", "detection", "oracle", "found", "absorption", "sae_lens_metrics", "metrics"),
     "theory": ("loss", "firing", "pattern", "blocks", "encoder", "constructions", "absorption", "certificate", "report", "traps"),
     "engine": ("arrays", "threads", "kernels", "processor", "mode", "selection", "reference", "rows", "ops", "latents", "steering", "encoder", "adam"),
     "longrun": ("report", "state", "keeper"),

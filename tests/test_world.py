@@ -28,8 +28,9 @@ LAWS = (
     "overlapping",
     "deep",
     "deep overlapping",
+    "forest",
 )
-TREES = ("exclusive", "overlapping", "deep", "deep overlapping")
+TREES = ("exclusive", "overlapping", "deep", "deep overlapping", "forest")
 
 
 @pytest.fixture(scope="module")

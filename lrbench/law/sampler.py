@@ -41,20 +41,42 @@ class FeatureLaw:
 
     drawn: Float[Tensor, " feature"]
     means: Float[Tensor, " feature"]
-    magnitudes: Callable[[Int[Tensor, " active"], torch.Generator], Float[Tensor, " active"]]
+    magnitudes: Callable[[Tensor, torch.Generator], Tensor]
     parents: Int[Tensor, " feature"]
     exclusive: Bool[Tensor, " feature"]
     scaled: Bool[Tensor, " feature"]
     loadings: Float[Tensor, "feature rank"]
 
 
-def cut_normal(
-    means: Float[Tensor, " feature"], spreads: Float[Tensor, " feature"]
-) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """Return the magnitudes max(0, μ + σ N(0, 1)) of `FeatureLaw`."""
-    return lambda some, rng: (
-        torch.randn(some.shape, generator=rng).mul_(spreads[some]).add_(means[some]).clamp_min_(0.0)
-    )
+@dataclass(frozen=True)
+class CutNormal:
+    """The magnitudes max(0, μ + σ N(0, 1)) of `FeatureLaw`, with μ and σ of every feature."""
+
+    means: Float[Tensor, " feature"]
+    spreads: Float[Tensor, " feature"]
+
+    def __call__(self, some: Int[Tensor, "*active"], rng: torch.Generator) -> Float[Tensor, "*active"]:
+        """Return magnitudes of some features."""
+        return torch.randn(some.shape, generator=rng).mul_(self.spreads[some]).add_(self.means[some]).clamp_min_(0.0)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Somebody else's model, that a world is instead of one from its seed.
+
+    Parameters
+    ----------
+    directions
+        Of the features, unit rows.
+    offset
+        What every representation has.
+    law
+        Of the features.
+    """
+
+    directions: Float[Tensor, "feature dim"]
+    offset: Float[Tensor, " dim"]
+    law: FeatureLaw
 
 
 def random_loadings(n_features: int, rank: int, scale: float, rng: torch.Generator) -> Float[Tensor, "feature rank"]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.pairing import pair_sites
-from lrbench.structure import Groups, Hierarchy, Independent, WorldSpec
+from lrbench.structure import Forest, Given, Groups, Hierarchy, Independent, WorldSpec
 from lrbench.world import World
 
 MAX_EXACT = 16  # features: 2^16 supports are enumerated in seconds
@@ -121,6 +121,11 @@ def feature_weights(spec: WorldSpec) -> Float[Tensor, " feature"]:
 def alone_probabilities(spec: WorldSpec) -> list[float]:
     """Return Pr(x = x_d e_d) of every feature d: it is active and nothing else is."""
     n, law = spec.n_features, spec.structure
+    if isinstance(law, Forest | Given) or spec.copula or spec.magnitudes:
+        raise LrbenchError(
+            f"the theory's weights are for independent features, groups and hierarchies of one magnitude's law: not for "
+            f"{law.kind} features{' with a copula' if spec.copula else ''}{' with magnitudes by feature' if spec.magnitudes else ''}"
+        )
     if isinstance(law, Groups):
         events, given = spec.group_rates, spec.rates_in_group
         groups = [range(start, min(start + law.size, n)) for start in range(0, n, law.size)]
