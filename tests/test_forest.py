@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ import lrbench
 from lrbench.errors import LrbenchError
 from lrbench.law.directions import orthogonalise
 from lrbench.law.forest import Forest, Magnitudes, active_rates, normal, winners
+from lrbench.law.hits import above
 from lrbench.law.sampler import FeatureLaw, Sampler, families, random_loadings
 from lrbench.structure import Copula, Given, WorldSpec
 from lrbench.world import World
@@ -132,7 +134,7 @@ def test_winners_and_rates_are_those_of_all_cases() -> None:
     assert rates == pytest.approx([0.5, 0.5 * 0.4, 0.5 * 0.4, 0.5 * 0.4 * 0.5])
 
 
-def test_compensation_brings_rates_near_the_base_rates() -> None:
+def test_compensation_brings_rates_near_the_base_rates_where_siblings_are_rare() -> None:
     plain = replace(SPEC, magnitudes=None, copula=None)
     assert plain.parents[:8] == [-1, -1, 0, 0, 1, 1, 2, 2]
     assert plain.parents[17:19] == [5, -1]
@@ -141,11 +143,9 @@ def test_compensation_brings_rates_near_the_base_rates() -> None:
     base, parent = plain.base_rates, 0
     others = base[3] / base[parent]
     assert plain.drawn_rates[2] == min(1.0, base[2] / base[parent] * (1 + others))
-    small = WorldSpec(
-        340, (4,), zipf=0.5, rate_range=(0.005, 0.2), interference=1.0, structure=Forest(4, (4, 4, 4))
-    )  # rates that clamp nothing
-    assert max(small.drawn_rates) < 1.0
-    assert sum(small.rates) == pytest.approx(sum(small.base_rates), rel=0.5)
+    steep = replace(plain, n_features=6, structure=Forest(2, (2,)), zipf=2.0, rate_range=(0.005, 0.4))
+    assert steep.rates == pytest.approx(steep.base_rates, rel=0.05)  # where siblings are rare beside their parent
+    assert steep.rates != pytest.approx(steep.base_rates, rel=0.01)
 
 
 def test_the_published_world_has_its_published_figures() -> None:
@@ -179,6 +179,22 @@ def test_every_certain_or_impossible_feature_is_drawn_so() -> None:
     )
     assert keys.tolist() == [24 * row + feature for row in range(50) for feature in range(0, 24, 2)]
     assert bool((values == 1.0).all())
+
+
+def test_the_compiled_loop_finds_the_places_that_numpy_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    z, first = rng.normal(-2, 1, 5000).astype(np.float32), rng.integers(0, 256, 5000).astype(np.uint8)
+    z[:3] = [np.inf, -np.inf, 0.0]
+    quantiles = np.sort(rng.normal(0, 1, 256)).astype(np.float32)
+    quantiles[0] = -np.inf
+    found = above(z, first, quantiles, np.empty(5000, dtype=np.int32)).tolist()
+    assert found == [place for place in range(5000) if z[place] > quantiles[first[place]]]
+    features = World(SPEC, seed=0).sample(300)
+    monkeypatch.setattr("lrbench.law.hits._loop", lambda: None)
+    assert above(z, first, quantiles, np.empty(5000, dtype=np.int32)).tolist() == found
+    again = World(SPEC, seed=0).sample(300)
+    assert torch.equal(features.indices, again.indices)
+    assert torch.equal(features.values, again.values)
 
 
 def test_families_are_listed_by_parent() -> None:

@@ -18,7 +18,7 @@ class Forest:
 
     A child can be drawn only where its parent is active, and of the siblings that are drawn one stays, each with the same probability.
     What it is drawn with makes up for both: p/q · (1 + Σ p'/q) for base rates p of the child, p' of its siblings and q of its parent,
-    at most 1. So rates come out near the base rates.
+    at most 1. Rates come out near the base rates where siblings' rates add up to much less than their parent's, and below them elsewhere.
 
     Parameters
     ----------

@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-LOOKED_AT = 1 << 21  # features of all samples that are looked at at a time: 8 MB of z, which a cache may hold
+from lrbench.law.hits import above
+
+LOOKED_AT = 1 << 18  # features of all samples that are looked at at a time: 1 MB of z, which a cache holds
 NEVER = 1e-30  # in place of a probability of 0, whose quantile is infinite
 
 
@@ -122,16 +124,19 @@ class Sampler:
     def _top_keys(self, common: Float[Tensor, "row rank"], rng: torch.Generator) -> Int[Tensor, " drawn"]:
         """Return the keys of the features without a parent that are drawn."""
         slopes, levels, n_top = self._slopes[self._top].T.contiguous(), self._levels[self._top], len(self._top)
+        size = min(len(common), max(1, LOOKED_AT // max(1, n_top)))  # samples at a time, in memory that is kept
+        zs, words = torch.empty(size, n_top), torch.empty(-(-size * n_top // 8), dtype=torch.int64)
+        first, found = words.view(torch.uint8).numpy()[: size * n_top], np.empty(size * n_top, dtype=np.int32)
         drawn = []
-        for rows in torch.split(torch.arange(len(common)), max(1, LOOKED_AT // max(1, n_top))):
-            z = torch.addmm(levels, common[rows], slopes)
-            words = torch.empty(-(-z.numel() // 8), dtype=torch.int64).random_(-(2**63), None, generator=rng)
-            first = words.view(torch.uint8).numpy()[: z.numel()]
-            likely = torch.from_numpy(np.flatnonzero(z.numpy().ravel() > self._quantiles.take(first)))
+        for start in range(0, len(common), size):
+            rows = common[start : start + size]
+            z = torch.addmm(levels, rows, slopes, out=zs[: len(rows)]).view(-1)
+            words.random_(-(2**63), None, generator=rng)
+            likely = torch.from_numpy(above(z.numpy(), first[: len(z)], self._quantiles, found)).long()
             u = torch.rand(len(likely), dtype=torch.float64, generator=rng)
             u = (torch.from_numpy(first)[likely] + u) / 256.0
-            sure = likely[torch.special.ndtr(z.view(-1)[likely].double()) > u]
-            drawn.append((rows[0] + sure // n_top) * self._n + self._top[sure % n_top])
+            sure = likely[torch.special.ndtr(z[likely].double()) > u]
+            drawn.append((start + sure // n_top) * self._n + self._top[sure % n_top])
         return torch.cat(drawn)
 
     def _children(
@@ -142,21 +147,20 @@ class Sampler:
         rng: torch.Generator,
     ) -> tuple[Int[Tensor, " awake"], Float[Tensor, " awake"]]:
         """Return keys and magnitudes of the children that are active under active parents."""
-        law, parents, rows = self._law, keys % self._n, keys // self._n
+        law, parents = self._law, keys % self._n
         with_some = (self._families[parents, 0] >= 0).nonzero().flatten()
-        parents, rows, values = parents[with_some], rows[with_some], values[with_some]
+        parents, rows, values = parents[with_some], keys[with_some] // self._n, values[with_some]
         children = self._families[parents]
-        exists = children >= 0
-        some = children.clamp_min(0)
-        z = torch.einsum("pcr,pr->pc", self._slopes[some], common[rows]) + self._levels[some]
-        awake = torch.special.ndtr(z.double()) > torch.rand(z.shape, dtype=torch.float64, generator=rng)
+        z = torch.einsum("pcr,pr->pc", self._slopes[children], common[rows]) + self._levels[children]
+        drawn = torch.special.ndtr(z.double()) > torch.rand(z.shape, dtype=torch.float64, generator=rng)
+        above, place = (drawn & (children >= 0)).nonzero(as_tuple=True)
+        some = children[above, place]
         own = law.magnitudes(some, rng)
-        awake &= exists & (own > 0)
-        chance = torch.rand(z.shape, generator=rng).masked_fill_(~awake, -1.0)  # the largest stays
-        wins = torch.zeros_like(awake).scatter_(1, chance.argmax(1, keepdim=True), True)
-        awake &= wins | ~law.exclusive[parents].unsqueeze(1)
+        chance = torch.rand(len(some), dtype=torch.float64, generator=rng).masked_fill_(own == 0, -1.0)
+        largest = torch.zeros(len(parents), dtype=torch.float64).scatter_reduce_(0, above, chance, "amax")
+        stays = (own > 0) & ((chance == largest[above]) | ~law.exclusive[parents[above]])
         factor = torch.where(law.scaled[parents], values / law.means[parents], 1.0)
-        return (rows.unsqueeze(1) * self._n + some)[awake], (own * factor.unsqueeze(1))[awake]
+        return (rows[above] * self._n + some)[stays], (own * factor[above])[stays]
 
 
 def families(parents: Int[Tensor, " feature"]) -> Int[Tensor, "feature child"]:
