@@ -27,10 +27,9 @@ def read(model: Any) -> tuple[Given, Model]:
     LrbenchError
         For anything else, a correlation matrix of full rank, nodes without a feature, or activations that are modified otherwise.
     """
-    parts = [getattr(model, name, None) for name in ("activation_generator", "feature_dict")]
-    if any(part is None for part in parts):
+    if not (hasattr(model, "activation_generator") and hasattr(model, "feature_dict")):
         raise LrbenchError(f"{type(model).__name__}: expected a sae_lens.synthetic.SyntheticModel")
-    drawing, dictionary = parts
+    drawing, dictionary = model.activation_generator, model.feature_dict
     n = int(drawing.num_features)
     if drawing.correlation_matrix is not None:
         raise LrbenchError(
@@ -88,8 +87,7 @@ def _by_parent(parents: Tensor) -> dict[int, list[int]]:
     table = families(parents)
     return {
         parent: [child for child in table[parent].tolist() if child >= 0]
-        for parent in parents.unique().tolist()
-        if parent >= 0
+        for parent in sorted(set(parents.tolist()) - {-1})
     }
 
 

@@ -81,7 +81,7 @@ def sae_lens_metrics(dictionary: Dictionary, task: Task) -> dict[str, float]:
         "recall": float(recall.mean()),
         "accuracy": float((agree / len(inputs)).mean()),
         "mcc": mcc(dictionary.W_dec, true),
-        "uniqueness": len(best.unique()) / dictionary.n_latents,
+        "uniqueness": len(set(best.tolist())) / dictionary.n_latents,
         "explained_variance": 1.0 - residual / variance,
         "shrinkage": ratios / with_length,
         "l0": float(fires.sum()) / len(inputs),
