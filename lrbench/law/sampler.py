@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lrbench.law.hits import above
 
-LOOKED_AT = 1 << 18  # features of all samples that are looked at at a time: 1 MB of z, which a cache holds
+LOOKED_AT = 1 << 20  # features of all samples that are looked at at a time: 4 MB of z, which a cache holds
 NEVER = 1e-30  # in place of a probability of 0, whose quantile is infinite
 
 
