@@ -36,6 +36,7 @@ from torch import Tensor
 
 from lrbench.engine import processor
 from lrbench.errors import LrbenchError
+from lrbench.streaming.stream import BLOCK
 from lrbench.structure import WorldSpec
 from lrbench.view import Budget, TrainView
 from lrbench.world import World
@@ -245,8 +246,13 @@ def same_l0(row: Row, steps: int, l0: float, their_l0: float) -> Row:
     return Row(row.work, row.peer, row.ours_s, row.peer_s, row.times_encoder, note, level)
 
 
-def time_sampling(work: str, law: WorldSpec, peer: Callable[[World], Callable[[int], Tensor]], tick: Tick) -> list[Row]:
-    """Time drawing a batch and representing it, in turns with SAELens' synthetic model of the same law."""
+def time_sampling(
+    work: str, law: WorldSpec, peer: Callable[[World], Callable[[int], Tensor]], tick: Tick, batches: int = 1
+) -> list[Row]:
+    """Time drawing a batch and representing it, in turns with SAELens' synthetic model of the same law.
+
+    Ours may draw several ``batches`` at a time, as a stream does; the time is that of one.
+    """
     world, ours, theirs = World(law, seed=0), [], []
     try:
         sample = peer(world)
@@ -254,14 +260,14 @@ def time_sampling(work: str, law: WorldSpec, peer: Callable[[World], Callable[[i
         sample = None
     for index in range(WARM + SAMPLED):
         began = perf_counter()
-        world.represent(world.sample(BATCH, "data", index), 0, "data", index)
-        ours.append(perf_counter() - began)
+        world.represent(world.sample(batches * BATCH, "data", index), 0, "data", index)
+        ours.append((perf_counter() - began) / batches)
         if sample is not None:
             began = perf_counter()
             sample(BATCH)
             theirs.append(perf_counter() - began)
         tick(f"batch {index + 1}")
-    note = f"batches of {BATCH}, mean L0 {law.mean_l0:.1f}"
+    note = f"batches of {BATCH}, mean L0 {law.mean_l0:.1f}" + (f", ours {batches} at a time" if batches > 1 else "")
     return [
         Row(work, "sae-lens", middle(ours), middle(theirs) if theirs else None, None, note if theirs else peers.INSTALL)
     ]
@@ -270,7 +276,7 @@ def time_sampling(work: str, law: WorldSpec, peer: Callable[[World], Callable[[i
 def time_synth16k(work: str, tick: Tick) -> list[Row]:
     """Time the same for SynthSAEBench's world, in Gaussian directions: to make them orthogonal would take longer than the rest."""
     law = replace(lrbench.load_task("synth16k/v2", "synth").spec.world, orthogonal_steps=0)
-    return time_sampling(work, law, lambda world: world.to_sae_lens().sample, tick)
+    return time_sampling(work, law, lambda world: world.to_sae_lens().sample, tick, max(1, BLOCK // BATCH))
 
 
 def time_stream(work: str, tick: Tick, width: int = 16_000) -> list[Row]:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from lrbench.law.hits import above
 
-LOOKED_AT = 1 << 20  # features of all samples that are looked at at a time: 4 MB of z, which a cache holds
+LOOKED_AT = (
+    1 << 20
+)  # features of all samples that are looked at at a time: 4 MB of z, and operations too small for torch to share out
 NEVER = 1e-30  # in place of a probability of 0, whose quantile is infinite
 
 
@@ -88,6 +90,15 @@ def random_loadings(n_features: int, rank: int, scale: float, rng: torch.Generat
     return torch.where(squares > 0.99, rows * (0.99 / squares).sqrt(), rows)
 
 
+class Room:
+    """Memory for one look at the features without a parent, kept from one to the next: new memory costs a third of the time."""
+
+    def __init__(self, n_rows: int, n_top: int) -> None:
+        self.z = torch.empty(n_rows, n_top)
+        self.words = torch.empty(-(-n_rows * n_top // 8), dtype=torch.int64)
+        self.found = np.empty(n_rows * n_top, dtype=np.int32)
+
+
 class Sampler:
     """Draws from a law.
 
@@ -103,41 +114,43 @@ class Sampler:
         self._slopes = (law.loadings.double() / own.unsqueeze(1)).float()
         self._levels = (torch.special.ndtri(law.drawn.double().clamp_min(NEVER)) / own).float()
         self._top = (law.parents < 0).nonzero().flatten()
+        self._top_slopes, self._top_levels = self._slopes[self._top].T.contiguous(), self._levels[self._top]
         self._families = families(law.parents)
         bytes_ = torch.special.ndtri(torch.arange(256, dtype=torch.float64) / 256).float().numpy()
         self._quantiles = np.nextafter(bytes_, np.float32(-np.inf))  # at most the true ones
 
     def sample(self, n_rows: int, rng: torch.Generator) -> tuple[Int[Tensor, " active"], Float[Tensor, " active"]]:
         """Return the sorted keys row * n + feature of all that is active, and its magnitudes."""
+        room, parts = Room(min(n_rows, max(1, LOOKED_AT // max(1, len(self._top)))), len(self._top)), []
+        for start in range(0, n_rows, len(room.z)):
+            keys, values = self._some(min(len(room.z), n_rows - start), room, rng)
+            parts.append((start * self._n + keys, values))
+        keys, values = (torch.cat(part) for part in zip(*parts, strict=True))
+        return keys, values
+
+    def _some(self, n_rows: int, room: Room, rng: torch.Generator) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
+        """Return the same for as many samples as there is room for."""
         common = torch.randn(n_rows, self._slopes.shape[1], generator=rng)
-        keys = self._top_keys(common, rng)
+        keys = self._top_keys(common, room, rng)
         values = self._law.magnitudes(keys % self._n, rng)
         level = keys[values > 0], values[values > 0]
         found = [level]
         while self._families.shape[1] and len(level[0]):
             level = self._children(*level, common, rng)
             found.append(level)
-        keys, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+        keys, values = (torch.cat(part) for part in zip(*found, strict=True))
         keys, order = keys.sort()
         return keys, values[order]
 
-    def _top_keys(self, common: Float[Tensor, "row rank"], rng: torch.Generator) -> Int[Tensor, " drawn"]:
+    def _top_keys(self, common: Float[Tensor, "row rank"], room: Room, rng: torch.Generator) -> Int[Tensor, " drawn"]:
         """Return the keys of the features without a parent that are drawn."""
-        slopes, levels, n_top = self._slopes[self._top].T.contiguous(), self._levels[self._top], len(self._top)
-        size = min(len(common), max(1, LOOKED_AT // max(1, n_top)))  # samples at a time, in memory that is kept
-        zs, words = torch.empty(size, n_top), torch.empty(-(-size * n_top // 8), dtype=torch.int64)
-        first, found = words.view(torch.uint8).numpy()[: size * n_top], np.empty(size * n_top, dtype=np.int32)
-        drawn = []
-        for start in range(0, len(common), size):
-            rows = common[start : start + size]
-            z = torch.addmm(levels, rows, slopes, out=zs[: len(rows)]).view(-1)
-            words.random_(-(2**63), None, generator=rng)
-            likely = torch.from_numpy(above(z.numpy(), first[: len(z)], self._quantiles, found)).long()
-            u = torch.rand(len(likely), dtype=torch.float64, generator=rng)
-            u = (torch.from_numpy(first)[likely] + u) / 256.0
-            sure = likely[torch.special.ndtr(z[likely].double()) > u]
-            drawn.append((start + sure // n_top) * self._n + self._top[sure % n_top])
-        return torch.cat(drawn)
+        n_top = len(self._top)
+        z = torch.addmm(self._top_levels, common, self._top_slopes, out=room.z[: len(common)]).view(-1)
+        first = room.words.random_(-(2**63), None, generator=rng).view(torch.uint8)[: len(z)]
+        likely = torch.from_numpy(above(z.numpy(), first.numpy(), self._quantiles, room.found)).long()
+        u = (first[likely] + torch.rand(len(likely), dtype=torch.float64, generator=rng)) / 256.0
+        sure = likely[torch.special.ndtr(z[likely].double()) > u]
+        return sure // n_top * self._n + self._top[sure % n_top]
 
     def _children(
         self,
