@@ -3,6 +3,8 @@
 Given the ε of a sample its features are independent: one is drawn with probability Φ(z), z = (⟨a, ε⟩ + Φ⁻¹(p)) / √(1 − ‖a‖²). Features
 without a parent are looked at in every sample. A random byte u tells for nearly all that they are not drawn: Φ(z) ≤ u / 256. What is left
 gets the rest of its uniform number, in double precision.
+
+Random numbers are torch's, all else is NumPy: torch would share small operations out among threads, which takes longer than they do.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from lrbench.law.hits import above
+from lrbench.law.hits import above, drawn_children
 
 LOOKED_AT = (
     1 << 20
 )  # features of all samples that are looked at at a time: 4 MB of z, and operations too small for torch to share out
+Level = tuple[NDArray[np.int64], NDArray[np.float32]]  # keys and magnitudes
 NEVER = 1e-30  # in place of a probability of 0, whose quantile is infinite
 
 
@@ -61,7 +66,10 @@ class CutNormal:
 
     def __call__(self, some: Int[Tensor, "*active"], rng: torch.Generator) -> Float[Tensor, "*active"]:
         """Return magnitudes of some features."""
-        return torch.randn(some.shape, generator=rng).mul_(self.spreads[some]).add_(self.means[some]).clamp_min_(0.0)
+        drawn, which = torch.randn(some.shape, generator=rng).numpy(), some.numpy()
+        drawn *= self.spreads.numpy()[which]
+        drawn += self.means.numpy()[which]
+        return torch.from_numpy(np.maximum(drawn, 0.0, out=drawn))
 
 
 @dataclass(frozen=True)
@@ -110,14 +118,16 @@ class Sampler:
 
     def __init__(self, law: FeatureLaw) -> None:
         self._law, self._n = law, len(law.drawn)
-        own = (1.0 - law.loadings.double().pow(2).sum(1)).sqrt()
-        self._slopes = (law.loadings.double() / own.unsqueeze(1)).float()
-        self._levels = (torch.special.ndtri(law.drawn.double().clamp_min(NEVER)) / own).float()
-        self._top = (law.parents < 0).nonzero().flatten()
-        self._top_slopes, self._top_levels = self._slopes[self._top].T.contiguous(), self._levels[self._top]
-        self._families = families(law.parents)
-        bytes_ = torch.special.ndtri(torch.arange(256, dtype=torch.float64) / 256).float().numpy()
-        self._quantiles = np.nextafter(bytes_, np.float32(-np.inf))  # at most the true ones
+        own = np.sqrt(1.0 - law.loadings.double().pow(2).sum(1).numpy())
+        self._slopes = (law.loadings.numpy() / own[:, None]).astype(np.float32)
+        self._levels = (ndtri(law.drawn.numpy().clip(NEVER)) / own).astype(np.float32)
+        self._top = np.flatnonzero(law.parents.numpy() < 0)
+        self._top_slopes = torch.from_numpy(self._slopes[self._top].T.copy())
+        self._top_levels = torch.from_numpy(self._levels[self._top])
+        self._families = families(law.parents).numpy()
+        self._means, self._exclusive, self._scaled = law.means.numpy(), law.exclusive.numpy(), law.scaled.numpy()
+        self._quantiles = ndtri(np.arange(257) / 256)
+        self._least = np.nextafter(self._quantiles[:256].astype(np.float32), np.float32(-np.inf))  # at most these
 
     def sample(self, n_rows: int, rng: torch.Generator) -> tuple[Int[Tensor, " active"], Float[Tensor, " active"]]:
         """Return the sorted keys row * n + feature of all that is active, and its magnitudes."""
@@ -125,55 +135,56 @@ class Sampler:
         for start in range(0, n_rows, len(room.z)):
             keys, values = self._some(min(len(room.z), n_rows - start), room, rng)
             parts.append((start * self._n + keys, values))
-        keys, values = (torch.cat(part) for part in zip(*parts, strict=True))
-        return keys, values
+        keys, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return torch.from_numpy(keys), torch.from_numpy(values)
 
-    def _some(self, n_rows: int, room: Room, rng: torch.Generator) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
+    def _some(self, n_rows: int, room: Room, rng: torch.Generator) -> Level:
         """Return the same for as many samples as there is room for."""
         common = torch.randn(n_rows, self._slopes.shape[1], generator=rng)
         keys = self._top_keys(common, room, rng)
-        values = self._law.magnitudes(keys % self._n, rng)
+        values = self._magnitudes(keys % self._n, rng)
         level = keys[values > 0], values[values > 0]
         found = [level]
         while self._families.shape[1] and len(level[0]):
-            level = self._children(*level, common, rng)
+            level = self._children(*level, common.numpy(), rng)
             found.append(level)
-        keys, values = (torch.cat(part) for part in zip(*found, strict=True))
-        keys, order = keys.sort()
-        return keys, values[order]
+        keys, values = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.argsort(keys, kind="stable")
+        return keys[order], values[order]
 
-    def _top_keys(self, common: Float[Tensor, "row rank"], room: Room, rng: torch.Generator) -> Int[Tensor, " drawn"]:
+    def _top_keys(self, common: Float[Tensor, "row rank"], room: Room, rng: torch.Generator) -> NDArray[np.int64]:
         """Return the keys of the features without a parent that are drawn."""
         n_top = len(self._top)
-        z = torch.addmm(self._top_levels, common, self._top_slopes, out=room.z[: len(common)]).view(-1)
-        first = room.words.random_(-(2**63), None, generator=rng).view(torch.uint8)[: len(z)]
-        likely = torch.from_numpy(above(z.numpy(), first.numpy(), self._quantiles, room.found)).long()
-        u = (first[likely] + torch.rand(len(likely), dtype=torch.float64, generator=rng)) / 256.0
-        sure = likely[torch.special.ndtr(z[likely].double()) > u]
-        return sure // n_top * self._n + self._top[sure % n_top]
+        z = torch.addmm(self._top_levels, common, self._top_slopes, out=room.z[: len(common)]).numpy().ravel()
+        first = room.words.random_(-(2**63), None, generator=rng).numpy().view(np.uint8)[: len(z)]
+        likely = above(z, first, self._least, room.found).astype(np.int64)
+        u = (first[likely] + torch.rand(len(likely), dtype=torch.float64, generator=rng).numpy()) / 256.0
+        sure = likely[ndtr(z[likely].astype(np.float64)) > u]
+        keys: NDArray[np.int64] = sure // n_top * self._n + self._top[sure % n_top]
+        return keys
 
     def _children(
-        self,
-        keys: Int[Tensor, " active"],
-        values: Float[Tensor, " active"],
-        common: Float[Tensor, "row rank"],
-        rng: torch.Generator,
-    ) -> tuple[Int[Tensor, " awake"], Float[Tensor, " awake"]]:
+        self, keys: NDArray[np.int64], values: NDArray[np.float32], common: NDArray[np.float32], rng: torch.Generator
+    ) -> Level:
         """Return keys and magnitudes of the children that are active under active parents."""
-        law, parents = self._law, keys % self._n
-        with_some = (self._families[parents, 0] >= 0).nonzero().flatten()
+        parents = keys % self._n
+        with_some = np.flatnonzero(self._families[parents, 0] >= 0)
         parents, rows, values = parents[with_some], keys[with_some] // self._n, values[with_some]
         children = self._families[parents]
-        z = torch.einsum("pcr,pr->pc", self._slopes[children], common[rows]) + self._levels[children]
-        drawn = torch.special.ndtr(z.double()) > torch.rand(z.shape, dtype=torch.float64, generator=rng)
-        above, place = (drawn & (children >= 0)).nonzero(as_tuple=True)
-        some = children[above, place]
-        own = law.magnitudes(some, rng)
-        chance = torch.rand(len(some), dtype=torch.float64, generator=rng).masked_fill_(own == 0, -1.0)
-        largest = torch.zeros(len(parents), dtype=torch.float64).scatter_reduce_(0, above, chance, "amax")
-        stays = (own > 0) & ((chance == largest[above]) | ~law.exclusive[parents[above]])
-        factor = torch.where(law.scaled[parents], values / law.means[parents], 1.0)
-        return (rows[above] * self._n + some)[stays], (own * factor[above])[stays]
+        u = torch.rand(children.shape, dtype=torch.float64, generator=rng).numpy()
+        under, some = drawn_children(children, rows, common, self._slopes, self._levels, u, self._quantiles)
+        own = self._magnitudes(some, rng)
+        chance = torch.rand(len(some), dtype=torch.float64, generator=rng).numpy()
+        chance[own == 0] = -1.0
+        largest = np.zeros(len(parents))
+        np.maximum.at(largest, under, chance)
+        stays = (own > 0) & ((chance == largest[under]) | ~self._exclusive[parents[under]])
+        under, some, own = under[stays], some[stays], own[stays]
+        factor = np.where(self._scaled[parents], values / self._means[parents], np.float32(1.0))
+        return rows[under] * self._n + some, own * factor[under]
+
+    def _magnitudes(self, some: NDArray[np.int64], rng: torch.Generator) -> NDArray[np.float32]:
+        return self._law.magnitudes(torch.from_numpy(some), rng).numpy()
 
 
 def families(parents: Int[Tensor, " feature"]) -> Int[Tensor, "feature child"]:
