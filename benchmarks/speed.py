@@ -35,7 +35,7 @@ from speed_rows import Row, as_json, instructions, table
 from torch import Tensor
 
 from lrbench.engine import processor
-from lrbench.errors import LrbenchError
+from lrbench.errors import LrbenchError, Unavailable
 from lrbench.streaming.stream import BLOCK
 from lrbench.structure import WorldSpec
 from lrbench.view import Budget, TrainView
@@ -256,7 +256,7 @@ def time_sampling(
     world, ours, theirs = World(law, seed=0), [], []
     try:
         sample = peer(world)
-    except (ImportError, LrbenchError):
+    except (ImportError, Unavailable):
         sample = None
     for index in range(WARM + SAMPLED):
         began = perf_counter()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lrbench.record import Key, Record
 
+OF_PROXIES = "real"  # the suite whose tasks have a proxy for their truth: no mean may hold both sorts
 NO_RANKING = ("smoke",)  # toy worlds, which ask whether a method runs
 NUMBERS = ("seconds", "reached", "missed")  # beside the metrics
 ABSORPTION_METRICS = ("recall_alone", "recall_with_child", "absorption")
@@ -90,15 +91,16 @@ class Board:
 def compile_boards(records: Sequence[Record]) -> list[Board]:
     """One board per suite, in the order of the suites' names; what only a study asked for is no cell of any."""
     ranked = [record for record in records if record.study is None]
-    suites = sorted({record.suite for record in ranked})
+    of_suite = {suite: [r for r in ranked if r.suite == suite] for suite in sorted({r.suite for r in ranked})}
     return [
-        _board(suite, [record for record in ranked if record.suite == suite], breakdowns(suite, records))
-        for suite in suites
+        _board(suite, own, breakdowns(suite, records)) for suite, own in of_suite.items() if _one_sort(suite, own)[0]
     ]
 
 
 def _board(suite: str, records: list[Record], broken: Mapping[str, float]) -> Board:
-    newest, set_aside = _comparable(records)
+    alike, others = _one_sort(suite, records)
+    newest, changed = _comparable(alike)
+    set_aside = tuple(sorted(others + changed))
     kept, counted_as = _each_question_once(newest)
     everything, traps = _apart(_cells(kept))
     tasks, trap_tasks = (tuple(sorted(part["task"].unique(), key=natural)) for part in (everything, traps))
@@ -132,6 +134,22 @@ def _board(suite: str, records: list[Record], broken: Mapping[str, float]) -> Bo
         provenance=provenance_of(kept),
         commit=None if dirty else commit,
     )
+
+
+def _one_sort(suite: str, records: list[Record]) -> tuple[list[Record], tuple[tuple[str, str], ...]]:
+    """Part records whose truth is a proxy from those whose truth is known; a suite shows one sort, and says why the others are out.
+
+    Only a world of the first sort can be unavailable.
+    """
+
+    def of_proxy(record: Record) -> bool:
+        return "proxy" in record.world or record.world.get("available") is False
+
+    tasks = {record.task: of_proxy(record) for record in sorted(records, key=of_proxy)}
+    why = "its truth is a proxy" if suite != OF_PROXIES else "its truth is known"
+    kept = [record for record in records if tasks[record.task] == (suite == OF_PROXIES)]
+    aside = [record for record in records if tasks[record.task] != (suite == OF_PROXIES)]
+    return kept, tuple((f"{record.task} · {record.method} · seed {record.seed}", why) for record in aside)
 
 
 def _comparable(records: list[Record]) -> tuple[list[Record], tuple[tuple[str, str], ...]]:

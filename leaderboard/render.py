@@ -50,7 +50,7 @@ def render(
     """
     parts = [INTRO]
     for board in boards:
-        parts.append(f"## Suite `{board.suite}`\n\n{_size(board)}\n")
+        parts.append(f"## Suite `{board.suite}`\n\n{_proxy(board)}{_size(board)}\n")
         drawn = figures[board.suite]
         parts += [
             standing_tables(board),
@@ -76,6 +76,17 @@ def _first(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _proxy(board: Board) -> str:
+    """Say what stands for the truth where nobody knows it."""
+    proxies = sorted({str(value) for own in board.worlds.get("proxy", []) if isinstance(own, list) for value in own})
+    if not proxies:
+        return ""
+    return (
+        f"**Truth is a proxy here**: {text(', '.join(proxies))} stand for features that nobody knows. The score's 1 is a linear probe for"
+        " each class. No number of this section is averaged with one of another.\n\n"
+    )
 
 
 def _size(board: Board) -> str:

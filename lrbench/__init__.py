@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     from lrbench import activation as activation
     from lrbench import theory as theory
+    from lrbench.borrowed.task import task_from_sae_lens as task_from_sae_lens
     from lrbench.catalogue.methods import load_method as load_method
     from lrbench.catalogue.tasks import load_task as load_task
     from lrbench.dictionary import Dictionary as Dictionary
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lrbench.store import load_records as load_records
     from lrbench.structure import WorldSpec as WorldSpec
     from lrbench.task import Task as Task
-    from lrbench.task import task_from_sae_lens as task_from_sae_lens
     from lrbench.view import TrainView as TrainView
     from lrbench.world import World as World
 
@@ -48,7 +48,7 @@ HOME = {
     "load_records": "store",
     "load_task": "catalogue.tasks",
     "score": "scoring.metrics",
-    "task_from_sae_lens": "task",
+    "task_from_sae_lens": "borrowed.task",
 }
 _MODULES = ("activation", "theory")
 __all__ = [*sorted(HOME), *_MODULES]

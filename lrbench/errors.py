@@ -26,6 +26,10 @@ class NotApplicable(LrbenchError):
     """
 
 
+class Unavailable(LrbenchError):
+    """Something that is not installed or not reachable here. A cell that needs it counts as skipped, and is asked again by the next run."""
+
+
 class UnknownName(LrbenchError):
     """A name that no catalogue holds.
 

@@ -257,6 +257,11 @@ class WorldSpec:
             if getattr(self, name) is not None and not isinstance(law, Independent | Forest):
                 raise LrbenchError(f"{name} with {law.kind} features: only independent ones and forests take it")
 
+    @property
+    def proxy(self) -> str:
+        """What stands for the truth where nobody knows it; empty, for here it is known."""
+        return ""
+
     @cached_property
     def parents(self) -> list[int]:
         """The parent of every feature, -1 where there is none."""
@@ -366,7 +371,11 @@ class WorldSpec:
 
     @property
     def mean_squared_magnitude(self) -> float:
-        """E[x_d² | x_d > 0], which is a² + 2aβ + 2β² with a magnitude of a + Exp(β)."""
+        """E[x_d² | x_d > 0], which is a² + 2aβ + 2β² with a magnitude of a + Exp(β); raises `LrbenchError` where features differ in it."""
+        if self.magnitudes is not None or isinstance(self.structure, Forest | Given):
+            raise LrbenchError(
+                f"{self.structure.kind} features: expected one law of magnitudes for all, without parents that scale"
+            )
         if self.lognormal:
             return math.exp(2 * self.lognormal**2)
         a, beta = self.magnitude_min, self.magnitude_scale

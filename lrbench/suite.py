@@ -27,6 +27,8 @@ class TaskSpec:
         The trap that training starts from, or its control, as the family's own `Start` knows it; None in ordinary tasks.
     told_l0
         The mean L0 that methods are told, as a multiple of the world's own: 1 for the truth.
+    anchor_share
+        Share of the features that are known.
     """
 
     world: WorldSpec
@@ -37,6 +39,7 @@ class TaskSpec:
     n_evaluation: int
     start: str | None = None
     told_l0: float = 1.0
+    anchor_share: float = ANCHOR_SHARE
 
     def __post_init__(self) -> None:
         n = self.n_distinct
@@ -52,7 +55,7 @@ class TaskSpec:
     @property
     def n_anchors(self) -> int:
         """Number of known features k, at least 1."""
-        return max(1, round(ANCHOR_SHARE * self.world.n_features))
+        return max(1, round(self.anchor_share * self.world.n_features))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +125,8 @@ class Suite:
         Multiples of the world's mean L0 at which every plain SDL method is asked.
     levels_of
         The suite whose levels it runs where a family does not say which; None for all.
-    by_name
-        Whether it holds only families that name it.
+    only_named
+        Whether it runs the levels of those families alone that say which.
     """
 
     name: str
@@ -132,7 +135,7 @@ class Suite:
     seeds: int
     l0: tuple[float, ...] = (1.0,)
     levels_of: str | None = None
-    by_name: bool = False
+    only_named: bool = False
 
 
 _SMALL = Scale(
@@ -149,7 +152,9 @@ SUITES = {
         Suite("standard", "the paper's scale: n about 1000, d = 768, 16,000 latents", seeds=3, scale=Scale(
             dim=768, rate=0.01, n_latents=16_000, n_distinct=100_000, n_samples=2_560_000, batch_size=1024,
             n_evaluation=16_384)),
-        Suite("synth", "SynthSAEBench-16k at its published size, with 10 of its 200 million samples", seeds=1, by_name=True, scale=Scale(
+        Suite("real", "activations of small models: class means stand for the truth, on a page of their own", seeds=2, only_named=True,
+              scale=Scale(dim=384, rate=0.03, n_latents=1024, n_distinct=8192, n_samples=256 * 3000, batch_size=256, n_evaluation=4096)),
+        Suite("synth", "SynthSAEBench-16k at its published size, with 10 of its 200 million samples", seeds=1, only_named=True, scale=Scale(
             dim=768, rate=0.01, n_latents=4096, n_distinct="fresh", n_samples=10_000 * 1024, batch_size=1024,
             n_evaluation=32_768)),
     )

@@ -21,14 +21,18 @@ from lrbench.suite import Suite as Suite
 from lrbench.suite import TaskSpec as TaskSpec
 from lrbench.suite import get_suite as get_suite
 
-LATER = {"start": None, "told_l0": 1.0}  # what the hash leaves out of a task that is as it was before there were these
+LATER = {
+    "start": None,
+    "told_l0": 1.0,
+    "anchor_share": 0.1,
+}  # what the hash leaves out of a task that is as it was before there were these
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lrbench.dictionary import Dictionary
-    from lrbench.law.sampler import Model
     from lrbench.streaming.stream import Stream
+    from lrbench.structure import WorldSpec
     from lrbench.view import TrainView
     from lrbench.world import SparseFeatures, World
 
@@ -43,6 +47,19 @@ class Start(Protocol):
         self, name: str, world: World, n_latents: int, pair: str, seed: int
     ) -> tuple[Dictionary | None, list[int]]:
         """Return the dictionary and the features."""
+
+
+class Source(Protocol):
+    """Where a family's worlds come from when they are not drawn from their law."""
+
+    def missing(self, law: WorldSpec) -> str:
+        """Return why a world cannot be had here, with what makes it available; empty where it can."""
+
+    def prepare(self, law: WorldSpec) -> None:
+        """Make what the world rests on, once for all that use it; it may take minutes."""
+
+    def world(self, law: WorldSpec, seed: int) -> World:
+        """Return the world."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,8 @@ class Family:
         The twins of every SDL method that are asked unless told otherwise, without the ``+``.
     start
         Builds what `TaskSpec.start` names.
+    source
+        Where its worlds come from, None for `lrbench.world.World`.
     """
 
     name: str
@@ -73,22 +92,29 @@ class Family:
     kinds: tuple[str, ...] | None = None
     twins: tuple[str, ...] = ("anchored",)
     start: Start | None = None
+    source: Source | None = None
 
     def in_suite(self, level: str, suite: str) -> bool:
         """Whether a suite runs this level unless told otherwise; one without a selection runs those of `Suite.levels_of`, all, or none."""
         if suite in self.selection:
             return level in self.selection[suite]
-        if get_suite(suite).by_name:
-            return False
-        other = get_suite(suite).levels_of
-        return level in self.levels if other is None else self.in_suite(level, other)
+        own = get_suite(suite)
+        if own.levels_of is not None:
+            return self.in_suite(level, own.levels_of)
+        return level in self.levels and not own.only_named
+
+    def missing(self, value: Any) -> str:
+        """Return why the task of a level's value cannot run here, see `Source`; empty where it can."""
+        return "" if self.source is None else self.source.missing(self.build(value, get_suite("smoke").scale).world)
 
     def task(self, level: str, suite: str = "quick", seed: int = 0) -> Task:
         """Return a level as a task."""
         name = f"{self.name}/{level}"
         if level not in self.levels:
             raise UnknownName("task", name, [f"{self.name}/{known}" for known in self.levels])
-        return Task(name, suite, seed, self.build(self.levels[level], get_suite(suite).scale), self.start)
+        return Task(
+            name, suite, seed, self.build(self.levels[level], get_suite(suite).scale), self.start, source=self.source
+        )
 
 
 def family(
@@ -96,6 +122,7 @@ def family(
     kinds: tuple[str, ...] | None = None,
     twins: tuple[str, ...] = ("anchored",),
     start: Start | None = None,
+    source: Source | None = None,
     **selection: tuple[str, ...],
 ) -> Callable[[Callable[[Any, Scale], TaskSpec]], Family]:
     """Turn a function ``(level value, scale) -> TaskSpec`` into a `Family`, named after the function.
@@ -104,11 +131,11 @@ def family(
     ----------
     levels
         Level names and the values the function is called with.
-    kinds, twins, start
+    kinds, twins, start, source
         See `Family`.
     selection
         For a suite's name, the levels it runs by default, none for ``()``; a suite that is not named runs all, ``board`` those
-        of ``quick``.
+        of ``quick``, ``real`` and ``synth`` none.
 
     Examples
     --------
@@ -127,7 +154,7 @@ def family(
 
     def declare(build: Callable[[Any, Scale], TaskSpec]) -> Family:
         summary = (build.__doc__ or "").strip().split("\n")[0]
-        return Family(build.__name__, summary, build, levels, selection, kinds, twins, start)
+        return Family(build.__name__, summary, build, levels, selection, kinds, twins, start, source)
 
     return declare
 
@@ -135,8 +162,6 @@ def family(
 @dataclass(frozen=True, eq=False)
 class Task:
     """A question with a known answer: the world holds the truth, `view` what a method may see of it.
-
-    ``model`` is somebody else's, that the world is made of; then the seed says what is drawn from it.
 
     Examples
     --------
@@ -152,7 +177,7 @@ class Task:
     spec: TaskSpec
     starts: Start | None = None
     salt: str = field(default="", repr=False)
-    model: Model | None = field(default=None, repr=False)
+    source: Source | None = None
 
     @property
     def root(self) -> int:
@@ -190,7 +215,9 @@ class Task:
         """The world, built at the first use."""
         from lrbench.world import World
 
-        return World(self.spec.world, self.root, self.model)
+        return (
+            World(self.spec.world, self.root) if self.source is None else self.source.world(self.spec.world, self.root)
+        )
 
     @cached_property
     def _training(self) -> SparseFeatures:
@@ -263,7 +290,7 @@ class Task:
         start, _ = self.start(pair or "autoencoder")
         view = TrainView(
             sites=self._observed_sites(n_sites),
-            anchor_sites=tuple(self.world.directions[site][self.anchors] for site in range(n_sites)),
+            anchor_sites=tuple(self.world.known(site)[self.anchors] for site in range(n_sites)),
             budget=Budget(
                 self.spec.n_latents,
                 self.spec.n_samples,
@@ -313,39 +340,6 @@ class Task:
     def with_seed(self, seed: int) -> Task:
         """Return the same question in another world."""
         return replace(self, seed=seed)
-
-
-def task_from_sae_lens(model: Any, suite: str = "synth", seed: int = 0) -> Task:
-    """Return a task whose world is a synthetic model of SAELens, with its own directions.
-
-    Parameters
-    ----------
-    model
-        A ``sae_lens.synthetic.SyntheticModel``, for instance from its ``load_from_disk`` or ``from_pretrained``.
-    suite
-        Gives the width, the samples and the batch size. The L0 that is told is that of as many features as there are latents.
-    seed
-        Of the samples that are drawn, and of the anchors.
-
-    Raises
-    ------
-    LrbenchError
-        For a model that is none, or whose law cannot be taken over (see `lrbench.law.synthetic.read`).
-
-    Examples
-    --------
-    >>> from sae_lens.synthetic import SyntheticModel, SyntheticModelConfig  # doctest: +SKIP
-    >>> task = task_from_sae_lens(SyntheticModel(SyntheticModelConfig(500, 64)), "smoke")  # doctest: +SKIP
-    >>> lrbench.score(lrbench.load_method("topk_sae").fit(task.view()), task)["headline"]  # doctest: +SKIP
-    """
-    from lrbench.law.synthetic import read
-
-    given, borrowed = read(model)
-    n, dim = borrowed.directions.shape
-    scale = replace(get_suite(suite).scale, dim=dim, n_sites=1)
-    offset = float(borrowed.offset.norm())
-    spec = scale.task(n, n_distinct="fresh", structure=given, interference=1.0, offset=offset).telling_what_fits()
-    return Task("sae_lens/model", suite, seed, spec, model=borrowed)
 
 
 _TASK_OF: WeakKeyDictionary[TrainView, Task] = WeakKeyDictionary()

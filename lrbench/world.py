@@ -20,7 +20,7 @@ from lrbench.errors import LrbenchError
 from lrbench.law.directions import max_interference, orthogonalise, spread_directions
 from lrbench.law.events import Events
 from lrbench.law.forest import Forest, Given
-from lrbench.law.sampler import CutNormal, FeatureLaw, Model, Sampler, random_loadings
+from lrbench.law.sampler import CutNormal, FeatureLaw, Sampler, random_loadings
 from lrbench.seeds import generator
 from lrbench.structure import Groups, Hierarchy, WorldSpec
 
@@ -76,13 +76,12 @@ class World:
         The law of the world.
     seed
         The world's seed: directions, samples and noise come from streams derived from it.
-    model
-        Where directions, offset and law of the features come from where the structure is `Given`.
 
     Raises
     ------
     LrbenchError
-        When the interference M asked for is not reached; the message says what was.
+        When the interference M asked for is not reached (the message says what was), and for the structure `Given`, which
+        no seed draws.
 
     Examples
     --------
@@ -91,19 +90,14 @@ class World:
     torch.Size([32, 24])
     """
 
-    _model: Model | None = None
-
-    def __init__(self, spec: WorldSpec, seed: int = 0, model: Model | None = None) -> None:
-        if isinstance(spec.structure, Given) and model is None:
+    def __init__(self, spec: WorldSpec, seed: int = 0) -> None:
+        if isinstance(spec.structure, Given):
             raise LrbenchError(
-                "structure=Given(...): expected the model that its features are from, World(spec, seed, model)"
+                "structure=Given(...): expected one that a seed draws; this one comes with its model, use lrbench.task_from_sae_lens(model)"
             )
         self.spec = spec
         self.seed = seed
-        self._model = model
-        self.directions: list[Float[Tensor, "feature dim"]] = (
-            [self._spread(site) for site in range(len(spec.dims))] if model is None else [model.directions]
-        )
+        self.directions: list[Float[Tensor, "feature dim"]] = [self._spread(site) for site in range(len(spec.dims))]
         self._linear = self.directions
         self._bends = [self._bend(site) for site in range(len(spec.dims))]
         if spec.bend:  # a feature's direction is where it points on its own
@@ -128,6 +122,10 @@ class World:
         """The content hash: equal for equal law, seed and generator version, on every machine."""
         return self.spec.hash(self.seed)
 
+    def known(self, site: int) -> Float[Tensor, "feature dim"]:
+        """Return the directions that anchors are taken from: the true ones."""
+        return self.directions[site]
+
     @cached_property
     def interference(self) -> list[float]:
         """The largest signed inner product between two directions, per site (the paper's M)."""
@@ -140,8 +138,6 @@ class World:
     @cached_property
     def offsets(self) -> list[Float[Tensor, " dim"]]:
         """What every representation of a site has, whatever is active."""
-        if self._model is not None:
-            return [self._model.offset]
         drawn = [
             torch.randn(dim, generator=generator(self.seed, "offset", site)) for site, dim in enumerate(self.spec.dims)
         ]
@@ -150,8 +146,6 @@ class World:
     @cached_property
     def law(self) -> FeatureLaw | None:
         """The law of every feature where features are drawn one by one, in a forest, with a copula, or with magnitudes of their own."""
-        if self._model is not None:
-            return self._model.law
         spec, n = self.spec, self.spec.n_features
         if not (isinstance(spec.structure, Forest) or spec.copula or spec.magnitudes):
             return None
@@ -230,8 +224,10 @@ class World:
 
         Raises
         ------
+        Unavailable
+            Without sae-lens.
         LrbenchError
-            Without sae-lens, and for a law that it does not have: several sites, noise, a bend, groups, the paper's hierarchies, log-uniform
+            For a law that it does not have: several sites, noise, a bend, groups, the paper's hierarchies, log-uniform
             rates, or magnitudes that are not constant or `lrbench.structure.Magnitudes`.
         """
         from lrbench.law.synthetic import write
@@ -244,14 +240,14 @@ class World:
 
     def together(self, active: Bool[Tensor, "case feature"], site: int = 0) -> Float[Tensor, "case dim"]:
         """Return what features give together, each at its mean magnitude, as seen at a site (no noise)."""
-        return self._seen((self._means * active.float()) @ self._linear[site], site)
+        return self._seen((self._mean_magnitudes * active.float()) @ self._linear[site], site)
 
     @cached_property
-    def _means(self) -> Float[Tensor, " feature"]:
+    def _mean_magnitudes(self) -> Float[Tensor, " feature"]:
         return torch.tensor(self.spec.mean_magnitudes)
 
     def _alone(self, site: int) -> Float[Tensor, "feature dim"]:
-        return self._means.unsqueeze(1) * self._linear[site]
+        return self._mean_magnitudes.unsqueeze(1) * self._linear[site]
 
     def _seen(self, y: Float[Tensor, "batch dim"], site: int) -> Float[Tensor, "batch dim"]:
         bend = self._bends[site]

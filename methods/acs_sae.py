@@ -57,4 +57,5 @@ class AlternatingConvexSearch(Method):
         return Dictionary(w_enc, b_enc, w_dec, b_dec, activation.TopK(k), self.pair)
 
 
+GRID = {"passes": (9, 12, 18), "encoder_iterations": (2, 3)}
 METHOD = AlternatingConvexSearch()

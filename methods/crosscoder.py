@@ -9,4 +9,5 @@ from lrbench.rules import TopK
 from lrbench.sdl import SDL
 from lrbench.terms import AuxK
 
+GRID = {"lr": (0.003, 0.01, 0.03), "auxk_weight": (0.03125, 0.25)}
 METHOD = SDL(rule=TopK(), terms=(AuxK(),), pair="crosscoder")

@@ -54,4 +54,5 @@ def _update(atoms: Tensor, used: Tensor, meant: Tensor) -> None:
         rows[atom] = row / max((row @ row) ** 0.5, UNUSED)
 
 
+GRID = {"alpha": (0.05, 0.1, 0.2), "batches": (75, 150)}
 METHOD = OnlineDictionaryLearning()

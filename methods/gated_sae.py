@@ -10,4 +10,5 @@ from lrbench.rules import Gated
 from lrbench.sdl import SDL
 from lrbench.terms import GateLoss
 
+GRID = {"lr": (0.003, 0.01, 0.03), "gate_weight": (0.3, 0.8)}
 METHOD = SDL(rule=Gated(), terms=(GateLoss(weight=0.3),), pair="autoencoder", lr=3e-2)

@@ -11,12 +11,11 @@ import torch
 from sklearn.decomposition import FastICA
 
 from lrbench.dictionary import Dictionary
+from lrbench.errors import NotApplicable
 from lrbench.method import Method
 from lrbench.methods._code import CALIBRATION_SAMPLES, threshold_code
 from lrbench.methods._sklearn import ended_by_budget, random_state
 from lrbench.view import TrainView
-
-SMALLEST = 1e-9  # share of the largest variance below which samples do not vary: whitening divides by it
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class IndependentComponents(Method):
         """Return the components; whitening is a pass, and so is every iteration, and the activity in the end."""
         x = view.head(max(1, view.budget.n_samples // self.passes))[0]
         passes = view.budget.n_samples // len(x)
-        variances, axes = torch.linalg.eigh(torch.atleast_2d(torch.cov(x.double().T)))
-        axes = axes[:, variances > SMALLEST * variances[-1]]
+        variances, axes = torch.linalg.eigh(torch.cov(x.double().T).reshape(view.d_in, view.d_in))
+        axes = axes[:, variances > 1e-9 * variances[-1]]  # whitening divides by them
         ica = FastICA(
             min(axes.shape[1], view.budget.n_latents),
             whiten="unit-variance",
@@ -41,8 +40,11 @@ class IndependentComponents(Method):
             max_iter=max(1, passes - 2),
             random_state=random_state(seed),
         )
-        with ended_by_budget():
-            ica.fit((x.double() @ axes).cpu().numpy())  # in single precision whitening fails on nearly equal inputs
+        try:
+            with ended_by_budget():  # in single precision whitening fails on nearly equal inputs
+                ica.fit((x.double() @ axes).cpu().numpy())
+        except ValueError as error:  # of few samples two components become one, and their decorrelation divides by 0
+            raise NotApplicable(f"FastICA diverges on these samples: {error}") from error
         view.look_again((ica.n_iter_ + 1) * len(x))
         encoder, decoder, mean = (
             (torch.from_numpy(each).to(axes) @ axes.T).float() for each in (ica.components_, ica.mixing_.T, ica.mean_)
@@ -54,4 +56,5 @@ class IndependentComponents(Method):
         return Dictionary(encoder, -encoder @ mean, decoder, mean, code)
 
 
+GRID = {"passes": (6, 10, 18), "contrast": ("logcosh", "cube")}
 METHOD = IndependentComponents()

@@ -10,4 +10,5 @@ from lrbench.rules import JumpReLU
 from lrbench.sdl import SDL
 from lrbench.terms import L0
 
+GRID = {"lr": (0.003, 0.01, 0.03), "bandwidth": (0.1, 0.3)}
 METHOD = SDL(rule=JumpReLU(bandwidth=0.3), terms=(L0(weight=0.05),), pair="autoencoder")

@@ -45,4 +45,5 @@ class SphericalKMeans(Method):
         return linear_dictionary(rows, view.head(CALIBRATION_SAMPLES)[0], self.l0 * view.budget.l0)
 
 
+GRID = {"batches": (38, 75, 150), "reassignment": (0.01, 0.1)}
 METHOD = SphericalKMeans()

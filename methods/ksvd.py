@@ -57,4 +57,5 @@ def _updated(x: Tensor, atoms: Tensor, chosen: Tensor, weights: Tensor, residual
     return atoms
 
 
+GRID = {"rounds": (9, 18, 36), "pursuit": (1.0, 1.5)}
 METHOD = KSVD()

@@ -9,4 +9,5 @@ from lrbench.rules import TopK
 from lrbench.sdl import SDL
 from lrbench.terms import AuxK, Prefixes
 
+GRID = {"lr": (0.003, 0.01, 0.03), "prefix_weight": (0.3, 1.0)}
 METHOD = SDL(rule=TopK(), terms=(AuxK(), Prefixes(weight=0.3)), pair="autoencoder")

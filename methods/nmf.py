@@ -47,4 +47,5 @@ class NonNegativeParts(Method):
         return linear_dictionary(rows, x[:CALIBRATION_SAMPLES], self.l0 * view.budget.l0)
 
 
+GRID = {"passes": (10, 20, 40), "forget": (0.7, 0.9)}
 METHOD = NonNegativeParts()

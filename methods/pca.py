@@ -38,4 +38,5 @@ class PrincipalComponents(Method):
         return Dictionary(encoder, bias, decoder, mean, code)
 
 
+GRID = {"kept": (0.5, 0.75, 1.0), "whiten": (False, True)}
 METHOD = PrincipalComponents()

@@ -10,4 +10,5 @@ from lrbench.rules import Rule
 from lrbench.sdl import SDL
 from lrbench.terms import L1
 
+GRID = {"lr": (0.003, 0.01, 0.03), "l1_weight": (0.1, 0.3)}
 METHOD = SDL(rule=Rule(), terms=(L1(weight=0.3),), pair="autoencoder", lr=3e-2)

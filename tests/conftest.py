@@ -56,3 +56,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     place = {f"{name}.py": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for a model's activations: every class of an item adds a direction of its own, as in a linear representation."""
+    import torch
+
+    from lrbench.real import world
+    from lrbench.real.items import classes, labels
+    from lrbench.real.models import Model
+    from lrbench.seeds import generator
+
+    def activations(model: Model, init: str, sites: tuple[str, ...], texts: list[str]) -> dict[str, torch.Tensor]:
+        rng = generator(0, "stand-in")
+        lab = torch.tensor(labels())
+        found = {}
+        for site in sites:
+            directions = torch.randn(len(classes()), model.dim, generator=rng)
+            noise = torch.randn(len(lab), model.dim, generator=rng)
+            found[site] = directions[lab].sum(1) + 0.3 * noise + 5.0
+        return found
+
+    monkeypatch.setattr(world, "activations", activations)

@@ -79,7 +79,20 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"lrbench {metadata.version('linear-representation-bench')}\n"
 
 
-COMMANDS = ("run", "study", "falsify", "list", "new", "check", "certify", "leaderboard", "pack", "compare")
+COMMANDS = (
+    "run",
+    "study",
+    "falsify",
+    "list",
+    "new",
+    "check",
+    "certify",
+    "leaderboard",
+    "pack",
+    "compare",
+    "show",
+    "tune",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -138,7 +138,14 @@ def test_where_extreme_sparsity_holds() -> None:
     }
     settling = {f"settling/{level}" for level in families()["settling"].levels if "hierarchy" not in level}
     small = {"sparsity/0.005"}
-    sparse = {"smoke": small | {"sparsity/0.01"}, "quick": small, "board": small, "standard": set(), "synth": set()}
+    sparse = {
+        "smoke": small | {"sparsity/0.01"},
+        "quick": small,
+        "board": small,
+        "standard": set(),
+        "real": set(),
+        "synth": set(),
+    }
     assert holds == {suite: levels | settling for suite, levels in sparse.items()}
     default = {suite: {info.name for info in select_tasks(suite)} for suite in SUITES}
     assert all(not holds[suite] & default[suite] for suite in SUITES)

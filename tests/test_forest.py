@@ -11,12 +11,15 @@ import pytest
 import torch
 
 import lrbench
+from lrbench.activation import ReLU
+from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.law.directions import orthogonalise
 from lrbench.law.forest import Forest, Magnitudes, active_rates, normal, winners
 from lrbench.law.hits import above
 from lrbench.law.sampler import FeatureLaw, Sampler, families, random_loadings
 from lrbench.structure import Copula, Given, WorldSpec
+from lrbench.theory import exact_loss, isolated
 from lrbench.world import World
 
 N = 60_000
@@ -234,12 +237,28 @@ def test_orthogonalised_directions_follow_the_loss_over_all_pairs() -> None:
 
 
 def test_a_given_structure_needs_its_model() -> None:
-    with pytest.raises(LrbenchError, match="expected the model"):
+    with pytest.raises(LrbenchError, match="comes with its model"):
         World(WorldSpec(2, (2,), structure=Given((-1, -1), (0.1, 0.1), (1.0, 1.0), "x")))
 
 
 def test_theory_refuses_what_its_loss_does_not_cover() -> None:
-    from lrbench.theory import feature_weights
+    plain = WorldSpec(4, (4,), interference=1.0, magnitude_scale=0.0)
+    for change, message in (
+        ({"structure": Forest(1, (2,))}, "forest features:"),
+        ({"copula": Copula(2, 0.3)}, "independent features with copula:"),
+        ({"magnitudes": Magnitudes()}, "independent features with magnitudes:"),
+        ({"offset": 0.5}, "offset=0.5"),
+    ):
+        world = World(replace(plain, **change))  # type: ignore[arg-type]
+        with pytest.raises(LrbenchError, match=message):
+            isolated(world)
+        with pytest.raises(LrbenchError, match=message):
+            exact_loss(Dictionary(world.directions[0], None, world.directions[0], None, ReLU()), world)
 
-    with pytest.raises(LrbenchError, match="forest"):
-        feature_weights(SPEC)
+
+@pytest.mark.parametrize("change", [{"structure": Forest(1, (2,))}, {"magnitudes": Magnitudes()}], ids=str)
+def test_there_is_no_second_moment_of_magnitudes_that_differ(change: dict[str, object]) -> None:
+    plain = WorldSpec(4, (4,), interference=1.0)
+    assert plain.mean_squared_magnitude == 1.25  # 0.5² + 2 · 0.5 · 0.5 + 2 · 0.5²
+    with pytest.raises(LrbenchError, match="one law of magnitudes"):
+        _ = replace(plain, **change).mean_squared_magnitude  # type: ignore[arg-type]

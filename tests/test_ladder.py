@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lrbench.catalogue.studies import StudyInfo, find_study
+from lrbench.catalogue.studies import StudyInfo, find_study, load_study
 from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.ladder import schedule
 from lrbench.ladder.axes import AXES, STEP, Axis, axis_of, phase_task
@@ -20,11 +20,11 @@ from lrbench.ladder.plane import edge_of, planes_of
 from lrbench.ladder.report import write
 from lrbench.ladder.schedule import METHODS, PHASE_METHODS, phase_places, scanned
 from lrbench.ladder.summary import standings
-from lrbench.ladder.words import level_text
+from lrbench.ladder.words import level_text, sentences
 from lrbench.pages.markdown import rows_of
 from lrbench.record import Record
 from lrbench.running.cell import Cell, make_record
-from lrbench.running.study_run import study_cells, study_rounds
+from lrbench.running.study_run import study_cells, study_records, study_rounds
 
 Whole = tuple[StudyInfo, list[Cell], list[Record], list[int]]
 ROOT = Path(__file__).parent.parent
@@ -225,7 +225,7 @@ def test_the_page_says_what_the_records_say(tmp_path: Path, study: Whole) -> Non
     assert by_method["ica"][0] == "1.00 (10 bounds)"
     assert by_method["ica"][1] == "**> 16**"
     assert by_method[REFERENCE][0] == "–"
-    assert by_method["ica"][1 + [axis.name for axis in AXES].index("samples")] == "**< 0.5**"
+    assert by_method["ica"][1 + [axis.name for axis in AXES].index("samples")] == "**< 2.1**"
     assert page.count("\n1. ") == page.count("\n5. ") == 1
     assert "`ica` climbs highest" in page
     edges = page.partition("## The phase diagram")[2]
@@ -273,3 +273,26 @@ def test_a_curve_is_the_mean_over_seeds_where_all_have_one() -> None:
     assert levels == [*axis.levels[:2]]
     assert means == pytest.approx([0.75, 0.5], abs=0.01)
     assert mean_curve(axis, {0: {0: LACKING}}) == ([], [])
+
+
+def test_a_sentence_names_who_is_lost_where_others_are_not(study: Whole) -> None:
+    ladder, plane = ladder_of(study[2]), planes_of(study[2])["pca"]
+    none = {(delta, rho): 0.1 if delta == 0.208 else score for (delta, rho), score in plane.items()}
+    assert (
+        "`ica` and `ksvd` find half of the features at no density that was tried, `pca` up to ρ = 0.1, 30% of"
+        in (sentences(ladder, {"ica": none, "ksvd": none, "pca": plane})[-1])
+    )
+    assert "up to 10% to 49% of the limit" in sentences(ladder, {"pca": plane})[-1]
+
+
+def test_the_committed_page_is_made_of_the_committed_records(tmp_path: Path) -> None:
+    """`lrbench study ladder --suite quick --from-records`, byte for byte; figures only have to be there."""
+    info = find_study("ladder")
+    cells = study_cells(info, "quick", None)
+    _, records, source = study_records(info, "quick", None, cells, tmp_path / "none")
+    assert source == str(info.packed("quick"))
+    load_study(info.source).write(records, "quick", tmp_path / "ladder.md")
+    assert (tmp_path / "ladder.md").read_bytes() == (ROOT / "docs/ladder.md").read_bytes()
+    for name in ("ladder.png", "ladder-phase.png"):
+        assert (tmp_path / "figures" / name).is_file()
+        assert (ROOT / "docs/figures" / name).is_file()

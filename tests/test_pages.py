@@ -85,7 +85,18 @@ def test_the_numbers_of_the_methods_page_come_from_its_records() -> None:
 
 def test_the_readme_excerpt_is_a_screenful() -> None:
     columns = script("readme_excerpt")
-    heads = ["rank", "method", "score ↑", "best over L0 ↑", "breakdown ↑", "rare ↑", "F1 ↑", "matched dec ↑", "recovery dec ↑", "L0"]
+    heads = [
+        "rank",
+        "method",
+        "score ↑",
+        "best over L0 ↑",
+        "breakdown ↑",
+        "rare ↑",
+        "F1 ↑",
+        "matched dec ↑",
+        "recovery dec ↑",
+        "L0",
+    ]
     heads += ["L0 off by", "FVU ↓", "dead ↓", "absorption ↓", "seconds ↓"]
     names = ["*`truth` (ceiling)*", "`m0`", "`m0+anchored`", *(f"`m{place}`" for place in range(1, 15))]
     rows = [[name if head == "method" else f"{head} of {name}" for head in heads] for name in names]

@@ -15,6 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 import lrbench
+from lrbench.errors import LrbenchError
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -118,9 +119,14 @@ def test_sampling_without_its_peer_and_in_turns_with_it(speed: ModuleType) -> No
     def missing(world: lrbench.World) -> Any:
         raise ModuleNotFoundError("No module named 'sae_lens'")
 
+    def wrong(world: lrbench.World) -> Any:
+        raise LrbenchError("this world is no synthetic model")
+
     law = lrbench.WorldSpec(16, (12,), rate=0.1)
     (row,) = speed.time_sampling("sampling/16", law, missing, say_nothing)
     assert (row.peer_s, row.note) == (None, "not installed: pip install .[peers]")
+    with pytest.raises(LrbenchError, match="no synthetic model"):
+        speed.time_sampling("sampling/16", law, wrong, say_nothing)
     asked: list[int] = []
     (row,) = speed.time_sampling("sampling/16", law, lambda world: asked.append, say_nothing)
     assert row.ratio > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -114,10 +115,11 @@ def test_a_stream_of_any_length_holds_two_blocks() -> None:
     assert numbers.drawn == [199_999_000 // BLOCK, 199_999_999 // BLOCK]
     held = []
     for _ in view.batches(1000, first=199_000):
+        time.sleep(0.002)  # the block ahead is drawn by now
         held.append(numbers.held())
         if len(numbers.drawn) > 8:
             break
-    assert max(held) <= 2 <= len(numbers.given)
+    assert max(held) <= 2 < len(numbers.given)
 
 
 @pytest.mark.parametrize("pair", ["autoencoder", "transcoder", "crosscoder"])

@@ -96,7 +96,7 @@ def contents(folder: Path) -> list[dict[str, object]]:
 
 def test_the_catalogue_names_its_studies(capsys: pytest.CaptureFixture[str]) -> None:
     names = [info.name for info in study_catalogue()]
-    assert names == ["engine_quality", "falsify", "ladder", "noise", "sweep"]
+    assert names == ["engine_quality", "falsify", "ladder", "noise", "real", "replicate", "sweep"]
     assert main(["list", "studies"]) == 0
     shown = capsys.readouterr().out
     assert all(info.name in shown and info.summary in shown for info in study_catalogue())
@@ -104,7 +104,7 @@ def test_the_catalogue_names_its_studies(capsys: pytest.CaptureFixture[str]) -> 
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == names
 
 
-@pytest.mark.parametrize("name", ["engine_quality", "falsify", "ladder", "noise", "sweep"])
+@pytest.mark.parametrize("name", ["engine_quality", "falsify", "ladder", "noise", "real", "replicate", "sweep"])
 def test_every_study_plans_cells_that_exist_once(name: str) -> None:
     cells = study_cells(find_study(name), "smoke", 1)
     assert len({cell.key for cell in cells}) == len(cells) > 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lrbench.catalogue.grid import settings_of
 from lrbench.catalogue.methods import load_method, method_catalogue
 from lrbench.catalogue.studies import find_study
 from lrbench.catalogue.tasks import load_task, select_tasks
@@ -13,27 +14,11 @@ from lrbench.errors import LrbenchError
 from lrbench.record import Record, Timing
 from lrbench.running.provenance import provenance_of
 from lrbench.store import read_packed
-from lrbench.studies.sweep import (
-    FIRST_SEED,
-    GRIDS,
-    METRICS,
-    SEEDS,
-    SETTINGS,
-    TASKS,
-    Row,
-    best,
-    declared,
-    level,
-    rows_of,
-    settings_of,
-    write,
-)
+from lrbench.studies.sweep import METHODS, SETTINGS, TWIN, declared, grid, rows_by_method, write
 from lrbench.task import SUITES
+from lrbench.tuning.choice import FIRST_SEED, METRICS, SEEDS, TASKS, Row, best, level
 
 ROOT = Path(__file__).parent.parent
-
-
-# The tasks and the grids are new: `lrbench study sweep --page docs/sweep.md --pack` has to run once more. These marks end with it.
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +26,17 @@ def records() -> list[Record]:
     return read_packed(find_study("sweep").packed("quick"))
 
 
-@pytest.mark.parametrize("method", sorted(GRIDS))
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_defaults_are_level_with_the_winners(method: str, records: list[Record]) -> None:
     assert {record.task for record in records} == set(TASKS)
-    rows = rows_of(records)[method]
-    assert [row.setting for row in rows] == settings_of(method), "every setting of the grid has records"
+    rows = rows_by_method(records)[method]
+    assert [row.setting for row in rows] == settings_of(grid(method)), "every setting of the grid has records"
     assert {row.cells for row in rows} == {len(TASKS) * SEEDS}
     assert level(declared(method, rows), rows)
 
 
 def test_most_defaults_are_the_winners_themselves(records: list[Record]) -> None:
-    found = rows_of(records)
+    found = rows_by_method(records)
     others = [method for method, rows in found.items() if declared(method, rows) is not best(rows)]
     assert others == ["topk_sae", "transcoder", "topk_sae+anchored", "kmeans", "pca"]
 
@@ -73,9 +58,9 @@ def test_a_default_outside_of_the_grid_is_named() -> None:
 
 def test_every_method_that_learns_is_swept_with_as_many_settings() -> None:
     learning = {info.name for info in method_catalogue() if info.kind != "reference" and not info.twin}
-    assert set(GRIDS) == learning | {"topk_sae+anchored"}
-    for method in GRIDS:
-        settings = settings_of(method)
+    assert set(METHODS) == learning | {TWIN}
+    for method in METHODS:
+        settings = settings_of(grid(method))
         assert len({tuple(setting.items()) for setting in settings}) == len(settings) == SETTINGS, method
         assert all(load_method(method, **setting) for setting in settings)
 
@@ -104,10 +89,10 @@ def test_a_row_is_over_the_cells_that_all_settings_have() -> None:
             timing=Timing(seconds=1.0, finished="2026-01-01T00:00:00+00:00"),
         )  # fmt: skip
 
-    weights = GRIDS["topk_sae+anchored"]["anchor_weight"]
+    weights = grid(TWIN)["anchor_weight"]
     shares = [place / 10 for place in range(len(weights))]
     records = [cell(float(w), task, f1) for w, f1 in zip(weights, shares, strict=True) for task in ("a", "b")]
-    rows = rows_of([*records, cell(1.0, "c", 0.0)])["topk_sae+anchored"]
+    rows = rows_by_method([*records, cell(1.0, "c", 0.0)])["topk_sae+anchored"]
     assert [(row.scores["f1"], row.cells) for row in rows] == [(f1, 2) for f1 in shares]
 
 

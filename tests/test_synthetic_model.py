@@ -14,7 +14,7 @@ import torch
 import lrbench
 from lrbench.activation import ReLU, TopK
 from lrbench.dictionary import Dictionary
-from lrbench.errors import LrbenchError
+from lrbench.errors import LrbenchError, Unavailable
 from lrbench.scoring.sae_lens_metrics import sae_lens_metrics
 from lrbench.structure import Copula, Forest, Groups, Magnitudes, WorldSpec
 from lrbench.world import World
@@ -218,7 +218,7 @@ def test_without_sae_lens_a_world_says_what_it_needs(monkeypatch: pytest.MonkeyP
     for name in [name for name in sys.modules if name.split(".")[0] == "sae_lens"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sae_lens", None)
-    with pytest.raises(LrbenchError, match=r"pip install 'linear-representation-bench\[peers\]'"):
+    with pytest.raises(Unavailable, match=r"pip install 'linear-representation-bench\[peers\]'"):
         World(SMALL, seed=0).to_sae_lens()
 
 

@@ -101,7 +101,7 @@ def value_of(text: str, whole: str) -> Any:
         value = _tuples(ast.literal_eval(text)) if len(text) <= LONGEST else ...
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = ...
-    if not _plain(value):
+    if not plain(value):
         raise LrbenchError(
             f"{whole}: {text[:40]!r} is no value; expected a finite number, a word, None or a list of them"
         )
@@ -185,9 +185,10 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _plain(value: Any) -> bool:
+def plain(value: Any) -> bool:
+    """Whether a value can stand in an address: a finite number, a truth value, None, a printable word, or a list of them."""
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return all(map(_plain, value))
+        return all(map(plain, value))
     if isinstance(value, float):
         return isfinite(value)
     return value is None or isinstance(value, (bool, int)) or (isinstance(value, str) and value.isprintable())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,9 +33,19 @@ def rests_on(*files: Path) -> list[Path]:
     )
 
 
-def hash_of_code(*files: Path) -> str:
-    """Return the hash of the files and of all that they rest on, as it is on the disk now."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in rests_on(*files))).hexdigest()[:16]
+def hash_of_code(*files: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> str:
+    """Return the hash of the files and of all that they rest on, as it is on the disk now.
+
+    Parameters
+    ----------
+    files
+        Python files.
+    read
+        What of each of the given files counts, all of it by default.
+    """
+    found = rests_on(*files)
+    texts = [*map(read, found[: len(files)]), *map(Path.read_bytes, found[len(files) :])]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
 
 
 def imports(path: Path, at_load: bool = False) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrbench.catalogue import address
 from lrbench.catalogue.files import import_file, matching, modules, no_namesakes, same_file
+from lrbench.catalogue.imports import ROOT
 from lrbench.catalogue.source import TWINS, MethodInfo, describe_method, hash_of_method
 from lrbench.errors import LrbenchError, UnknownName, one_line
 
@@ -95,7 +96,8 @@ def select_methods(
         base, inside, twin = split(pattern)
         found = _in_file(base, twin) if base.endswith(".py") else _in_catalogue(_joined(base, twin), pattern)
         for info in found:
-            spelled = canonical if info.path in built_in else canonical_of_file
+            ours = info.path in built_in or ROOT in info.path.parents  # a study's own method, for one
+            spelled = canonical if ours else canonical_of_file
             chosen = [info] if inside is None else _with_settings(info, spelled(info.source, inside))
             named |= {info.source: info for info in chosen}
     order = {info.name: place for place, info in enumerate(catalogue)}

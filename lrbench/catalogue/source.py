@@ -9,6 +9,7 @@ import ast
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lrbench.catalogue.grid import without_grid
 from lrbench.catalogue.imports import hash_of_code
 from lrbench.errors import LrbenchError
 
@@ -41,7 +42,7 @@ class MethodInfo:
     source
         What `load_method` takes to load it again: a catalogue name or a path.
     source_hash
-        Hash of the file and of all the code of lrbench that it imports, see `lrbench.catalogue.imports`.
+        Hash of the file, but for its grid, and of all the code of lrbench that it imports, see `lrbench.catalogue.imports`.
     twin
         A name of `TWINS`, or empty for the method itself.
     """
@@ -82,7 +83,7 @@ def describe_method(path: Path, source: str) -> list[MethodInfo]:
         pair=pair,
         path=path,
         source=source,
-        source_hash=hash_of_code(path),
+        source_hash=hash_of_method(path, ""),
     )
     if class_name != "SDL":
         return [plain]
@@ -92,7 +93,7 @@ def describe_method(path: Path, source: str) -> list[MethodInfo]:
             name=f"{path.stem}+{twin}",
             summary=about.format(path.stem),
             source=f"{source}+{twin}",
-            source_hash=hash_of_code(path, TWINS_FILE),
+            source_hash=hash_of_method(path, twin),
             twin=twin,
         )
         for twin, about in TWINS.items()
@@ -102,7 +103,7 @@ def describe_method(path: Path, source: str) -> list[MethodInfo]:
 
 def hash_of_method(path: Path, twin: str) -> str:
     """Return `MethodInfo.source_hash` of a file as it is on the disk now."""
-    return hash_of_code(path, TWINS_FILE) if twin else hash_of_code(path)
+    return hash_of_code(path, *([TWINS_FILE] if twin else []), read=without_grid)
 
 
 def _declaration(tree: ast.Module) -> tuple[str, dict[str, str]] | None:

@@ -39,6 +39,8 @@ class TaskInfo:
         Hash of its family's file and of all the code of lrbench that it imports, what training starts from included.
     kinds, twins
         The methods that its family asks, see `lrbench.task.Family`.
+    unavailable
+        Why it cannot run here, with what makes it available; empty where it can.
     """
 
     name: str
@@ -49,6 +51,7 @@ class TaskInfo:
     source_hash: str
     kinds: tuple[str, ...] | None = None
     twins: tuple[str, ...] = ("anchored",)
+    unavailable: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def load_task(name: str, suite: str = "quick", seed: int = 0, salt: str = "") ->
     name
         ``"family/level"``, see ``lrbench list tasks``, ``"family[value]"`` for a level of your own, or either behind ``"FILE.py::"``.
     suite
-        The scale: ``"smoke"``, ``"quick"``, ``"board"`` (that of quick) or ``"standard"``.
+        The scale: ``"smoke"``, ``"quick"``, ``"board"`` (that of quick), ``"standard"``, ``"real"`` or ``"synth"``.
     seed
         World, data and anchors follow from it.
     salt
@@ -198,6 +201,7 @@ class _TaskFile:
             source_hash=self.source_hash,
             kinds=family.kinds,
             twins=family.twins,
+            unavailable=family.missing(family.levels[level]) if known else "",
         )
 
 
@@ -300,7 +304,7 @@ def _build(family: Family, level: str, value: Any, suite: str, seed: int) -> Tas
         raise LrbenchError(
             f"{name}: {family.name} cannot be built from this value ({type(error).__name__}: {error}); it takes one such as {takes}"
         ) from error
-    return Task(name, suite, seed, spec, family.start)
+    return Task(name, suite, seed, spec, family.start, source=family.source)
 
 
 def _is_task_file(pattern: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from lrbench.cli import listing, methods, results, run  # noqa: F401 (they register their commands)
+from lrbench.cli import listing, methods, results, run, show, tune  # noqa: F401 (they register their commands)
 from lrbench.cli.app import EXIT_OK, Interrupted, app, complain
 from lrbench.cli.interrupt import EXIT_INTERRUPTED
 from lrbench.errors import LrbenchError

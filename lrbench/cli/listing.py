@@ -48,7 +48,12 @@ def list_command(
         Catalogue.suites: ["name", "seeds"],
         Catalogue.studies: ["name"],
     }
-    print(as_text([[*(_text(row[column]) for column in shown[what]), row["summary"]] for row in rows]))
+    print(as_text([[*(_text(row[column]) for column in shown[what]), _about(row)] for row in rows]))
+
+
+def _about(row: dict[str, Any]) -> str:
+    reason = row.get("unavailable")
+    return f"unavailable: {reason}" if reason else str(row["summary"])
 
 
 def _text(value: object) -> str:

@@ -12,6 +12,7 @@ import typer
 
 from lrbench.cli.app import EXIT_FAILED_CELLS, EXIT_OK, app
 from lrbench.cli.options import Suite
+from lrbench.errors import LrbenchError
 
 PRINTED_LINES = 20
 
@@ -68,7 +69,12 @@ def certify_command(
     from lrbench.theory import certify
     from lrbench.theory.report import as_tables
 
-    certificate = certify(Dictionary.load(dictionary), load_task(task, suite, seed).world)
+    held_against = load_task(task, suite, seed)
+    if held_against.spec.world.proxy:
+        raise LrbenchError(
+            f"{task}: its truth is a proxy ({held_against.spec.world.proxy}); expected a task whose features are known"
+        )
+    certificate = certify(Dictionary.load(dictionary), held_against.world)
     if as_json:
         print(json.dumps(certificate.to_dict(), indent=1, allow_nan=False))
         return

@@ -90,8 +90,8 @@ def run_command(
     if not cells:
         raise LrbenchError("these tasks ask for no method, so there is no cell to run: name one with --method")
     limits = {"workers": workers, "device": device, "timeout": timeout, "memory_gb": memory, "group": group}
-    summary = _with_progress(cells, out, **limits, checkpoint_every=checkpoint_every, log=log)
-    print(_report(summary, out, time.monotonic() - began))
+    summary = with_progress(cells, out, **limits, checkpoint_every=checkpoint_every, log=log)
+    print(report_of(summary, out, time.monotonic() - began))
     raise typer.Exit(EXIT_FAILED_CELLS if summary.failed else EXIT_OK)
 
 
@@ -133,12 +133,12 @@ def study_command(
     limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "memory_gb": memory, "group": group}
 
     def run_round(cells: Sequence[Cell]) -> list[Record]:
-        rounds.append(_with_progress(cells, out, device=device, **limits))
+        rounds.append(with_progress(cells, out, device=device, **limits))
         return rounds[-1].records
 
     if not from_records:
         study_rounds(info, suite, seeds, first, run_round)
-    report = _report(_in_all(rounds), out, time.monotonic() - began) if rounds else ""
+    report = report_of(_in_all(rounds), out, time.monotonic() - began) if rounds else ""
     try:  # the page is written before anything is printed, and a page that cannot be made hides no report
         cells, records, origin = study_records(info, suite, seeds, first, out)
         try:
@@ -169,7 +169,7 @@ def falsify_command(context: typer.Context) -> None:
     raise typer.Exit(code if isinstance(code, int) else EXIT_OK)
 
 
-def _with_progress(cells: Sequence[Cell], out: Path, **limits: Any) -> Summary:
+def with_progress(cells: Sequence[Cell], out: Path, **limits: Any) -> Summary:
     """Run cells behind the progress bar; ctrl-C ends the command."""
     from lrbench.running.progress import RunProgress
     from lrbench.running.runner import run_cells
@@ -193,7 +193,7 @@ def _in_all(rounds: Sequence[Summary]) -> Summary:
     return Summary(**counts, records=[record for each in rounds for record in each.records])
 
 
-def _report(summary: Summary, out: Path, seconds: float) -> str:
+def report_of(summary: Summary, out: Path, seconds: float) -> str:
     """Say what a run came to: cells per status, then every reason behind what is not ok."""
     from lrbench.store import Store
 

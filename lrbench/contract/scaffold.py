@@ -61,6 +61,8 @@ class CLASS(Method):
 
 
 # The pair says what is asked: "autoencoder", "transcoder" (two sites: needs an encoder of its own) or "crosscoder".
+# `lrbench tune` chooses among the values of the grid, on seeds and tasks of no leaderboard, and writes them into the fields.
+GRID = {"lr": (3e-3, 1e-2, 3e-2)}
 METHOD = CLASS(pair="autoencoder")
 
 # A variant of the one SDL objective needs no loop and has an anchored twin: from lrbench.rules import TopK,

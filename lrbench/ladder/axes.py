@@ -96,7 +96,7 @@ AXES = (
     Axis("correlation", "correlation", 0.5, 0.99, remainder=True),
     Axis("skew", "frequency skew", 0.5, 3.0),
     Axis("depth", "hierarchy depth", 1.0, 16.0, whole=True),
-    Axis("samples", "samples per feature", 200.0, 0.5),
+    Axis("samples", "samples per feature", 200.0, 2.1),  # at `quick` fewer would not fill a batch
     Axis("width", "latents per feature", 2.0, 0.25),
     Axis("bend", "bend ε", 0.1, 1.0),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lrbench.ladder.axes import Axis
 from lrbench.ladder.breakdown import Pooled
@@ -52,7 +52,7 @@ def _overall(ladder: Ladder) -> str:
             leads[name] = leads.get(name, 0) + 1
     return (
         f"`{best}` climbs highest: over {first.axes} axes its breakdown levels are {first.relative:.2f} of the best method's (geometric "
-        f"mean), `{worst}`'s {last.relative:.2f}; no method outlasts all others on more than {max(leads.values(), default=0)} axes."
+        f"mean), `{worst}`'s {last.relative:.2f}; none is alone the last to break on more than {max(leads.values(), default=0)} of them."
     )
 
 
@@ -67,8 +67,8 @@ def _first_and_last(ladder: Ladder) -> str:
     span, _, axis, first, last = max(spans, key=lambda item: item[:2])
     bound = "at least " * (first[1].bound or last[1].bound)
     return (
-        f"Methods differ most in {axis.title}: `{first[0]}` breaks first ({level_text(axis, first[1])}), `{last[0]}` last "
-        f"({level_text(axis, last[1])}), {bound}a factor of {math.exp(span):.3g}."
+        f"Methods differ most in {axis.title}: `{first[0]}` breaks first, at {level_text(axis, first[1])}, `{last[0]}` last, "
+        f"at {level_text(axis, last[1])}, {bound}a factor of {math.exp(span):.3g}."
     )
 
 
@@ -88,34 +88,51 @@ def _harmless(ladder: Ladder) -> str:
 
 
 def _reference(ladder: Ladder) -> str:
+    """Compare with the reference where it breaks too; where it does not, it says nothing on how hard a world is to learn."""
     ratios = []
     for axis in ladder.axes:
         own, methods = ladder.breaks[axis.name].get(REFERENCE), _methods(ladder, axis)
-        if own is not None and methods:
+        if own is not None and not own.bound and methods:
             best = max(methods, key=lambda name: (methods[name].hardness, name))
             ratios.append((own.hardness - methods[best].hardness, axis.name, axis, own, best, methods[best]))
     if not ratios:
-        return ""
+        known = any(REFERENCE in ladder.breaks[axis.name] for axis in ladder.axes)
+        return f"The true directions, `{REFERENCE}`, withstand every axis as far as it goes." if known else ""
     ratio, _, axis, own, best, place = max(ratios, key=lambda item: item[:2])
+    where = ", ".join(each[2].title for each in ratios)
     return (
-        f"Training is furthest from what the true directions allow in {axis.title}: `{REFERENCE}` breaks at {level_text(axis, own)}, the "
-        f"best method, `{best}`, at {level_text(axis, place)}, {'at least ' * (own.beyond > 0)}a factor of {math.exp(ratio):.3g}."
+        f"The true directions themselves give out in {where}, and the best method is close behind: furthest in {axis.title}, where "
+        f"`{REFERENCE}` breaks at {level_text(axis, own)} and `{best}` at {level_text(axis, place)}, a factor of {math.exp(ratio):.3g}."
     )
 
 
 def _phase(planes: Mapping[str, Plane]) -> str:
-    shares = {}
-    for method, plane in planes.items():
-        for delta, edge in edge_of(plane).items():
-            if edge.side == 0:
-                shares[method, delta] = math.exp(edge.hardness) / density_limit(delta)
+    edges = {method: edge_of(plane) for method, plane in planes.items()}
+    for delta in sorted({delta for own in edges.values() for delta in own}, reverse=True):
+        at = {method: own[delta] for method, own in edges.items() if delta in own}
+        lost = [method for method, edge in at.items() if edge.side == -1]
+        kept = {method: edge for method, edge in at.items() if edge.side == 0}
+        if lost and kept:
+            best = max(kept, key=lambda method: kept[method].hardness)
+            density = math.exp(kept[best].hardness)
+            return (
+                f"In the phase diagram crowding parts the methods before density does: at δ = {delta:g} {_listed(lost)} find half of the features at"
+                f" no density that was tried, `{best}` up to ρ = {density:.2g}, {density / density_limit(delta):.0%} of the limit for a known dictionary."
+            )
+    shares = [
+        math.exp(edge.hardness) / density_limit(delta)
+        for own in edges.values()
+        for delta, edge in own.items()
+        if edge.side == 0
+    ]
     if not shares:
         return ""
-    (low, at_low), (high, at_high) = min(shares, key=lambda key: shares[key]), max(shares, key=lambda key: shares[key])
-    return (
-        f"In the phase diagram half of the features are found up to {shares[low, at_low]:.0%} (`{low}`, δ = {at_low:g}) to "
-        f"{shares[high, at_high]:.0%} (`{high}`, δ = {at_high:g}) of the density at which codes are recovered from a known dictionary."
-    )
+    return f"In the phase diagram half of the features are found up to {min(shares):.0%} to {max(shares):.0%} of the limit for a known dictionary."
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = (f"`{name}`" for name in names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _methods(ladder: Ladder, axis: Axis) -> dict[str, Pooled]:

@@ -72,25 +72,6 @@ class CutNormal:
         return torch.from_numpy(np.maximum(drawn, 0.0, out=drawn))
 
 
-@dataclass(frozen=True)
-class Model:
-    """Somebody else's model, that a world is instead of one from its seed.
-
-    Parameters
-    ----------
-    directions
-        Of the features, unit rows.
-    offset
-        What every representation has.
-    law
-        Of the features.
-    """
-
-    directions: Float[Tensor, "feature dim"]
-    offset: Float[Tensor, " dim"]
-    law: FeatureLaw
-
-
 def random_loadings(n_features: int, rank: int, scale: float, rng: torch.Generator) -> Float[Tensor, "feature rank"]:
     """Return Gaussian loadings, shortened where less than 0.01 of a feature's variance would be its own."""
     rows = scale * torch.randn(n_features, rank, generator=rng)

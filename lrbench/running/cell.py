@@ -18,7 +18,7 @@ from lrbench.boundary.wire import FitFailed
 from lrbench.catalogue.methods import is_file, load_method, source_hash, split
 from lrbench.catalogue.studies import load_study
 from lrbench.catalogue.tasks import load_task
-from lrbench.errors import LrbenchError, NotApplicable, describe, one_line
+from lrbench.errors import LrbenchError, NotApplicable, Unavailable, describe, one_line
 from lrbench.record import Key, Measures, ParentRecall, Provenance, Record, Timing, cell_id
 from lrbench.running.training_files import Keep, TrainingFiles, remove_log
 from lrbench.seeds import salt_hash
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lrbench.task import Task
     from lrbench.view import TrainView
 
+AVAILABLE = "available"  # the fact of a world that could not be had when the record was made
 ISOLATIONS = ("none", "process", "sandbox")  # each as good as those before it
 
 
@@ -114,7 +115,7 @@ class Cell:
 
     def done_by(self, record: Record | None) -> bool:
         """Whether a record answers this cell: same task, world and sources, all that was asked for, made as here, and no failure."""
-        if record is None or record.status == "failed":
+        if record is None or record.status == "failed" or record.world.get(AVAILABLE) is False:
             return False
         if self.certify and record.status == "ok" and record.certificate is None:
             return False
@@ -183,12 +184,19 @@ def run_cell(cell: Cell, ready: Ready | None = None) -> Record:
         record = make_record(
             cell, time.perf_counter() - began, status="skipped", reason=one_line(str(why)) or "no reason"
         )
+    except Unavailable as why:
+        record = unavailable(cell, str(why), time.perf_counter() - began)
     except (Exception, SystemExit) as error:
         reason, trace = (str(error), error.traceback) if isinstance(error, FitFailed) else describe(error)
         record = make_record(cell, time.perf_counter() - began, status="failed", reason=reason, traceback=trace)
     if files is not None:
         files.end(ok=record.status == "ok")
     return record
+
+
+def unavailable(cell: Cell, reason: str, seconds: float = 0.0) -> Record:
+    """Return the record of a cell whose world cannot be had here: it is skipped, and the next run asks again."""
+    return make_record(cell, seconds, status="skipped", reason=one_line(reason), world={AVAILABLE: False})
 
 
 def attempt(cell: Cell, began: float, ready: Ready | None = None, files: TrainingFiles | None = None) -> Record:
@@ -275,9 +283,11 @@ def _fitted(cell: Cell, view: TrainView, seed: int, files: TrainingFiles | None)
     return replace(fitted, seconds=before + fitted.seconds)
 
 
-def _certificate(dictionary: Dictionary, task: Task) -> dict[str, Any]:
+def _certificate(dictionary: Dictionary, task: Task) -> dict[str, Any] | None:
     from lrbench.theory import certify
 
+    if task.spec.world.proxy:  # the theory speaks of a truth that is known
+        return None
     return certify(dictionary.to("cpu"), task.world).to_dict()
 
 
@@ -300,7 +310,8 @@ def _cached_task(source: str, suite: str, seed: int, salt: str) -> Task:
 
 def _facts(task: Task) -> dict[str, Any]:
     spec = task.spec.world
-    return {
+    proxy = {"proxy": spec.proxy} if spec.proxy else {}
+    return proxy | {
         "n_features": spec.n_features,
         "dim": spec.dims[0],
         "n_sites": len(spec.dims),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -56,6 +57,13 @@ def jobs_of(cells: Sequence[Cell], group: int) -> list[Job]:
         if cell.groupable:
             unfilled[shared] = job
     return [tuple(job) for job in jobs]
+
+
+def with_threads(todo: Sequence[Cell], workers: int, group: int, memory_gb: float | None) -> list[Cell]:
+    """Return cells that use several threads where cores are left over."""
+    side_by_side = max(1, min(workers, len(jobs_of(todo, group))))
+    threads = max(1, (os.cpu_count() or 1) // side_by_side)
+    return [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
 
 
 def is_foreign(job: Job) -> bool:

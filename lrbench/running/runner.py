@@ -20,9 +20,10 @@ from lrbench.catalogue.tasks import load_task, select_tasks
 from lrbench.errors import LrbenchError
 from lrbench.longrun.report import Progress
 from lrbench.record import MOST_IN_GROUP, Provenance, Record, name_fault
+from lrbench.running.available import parted
 from lrbench.running.cell import Cell, make_record, worker_setup
 from lrbench.running.device import resolve_device
-from lrbench.running.grouped import Job, each_of, is_foreign, jobs_of
+from lrbench.running.grouped import Job, each_of, is_foreign, jobs_of, with_threads
 from lrbench.running.pool import Event, Failed, Finished, Started, Told, run_jobs
 from lrbench.running.provenance import provenance_of
 from lrbench.running.training_files import Keep
@@ -263,10 +264,7 @@ def run_cells(
     kept = Keep(os.path.abspath(store.folder), checkpoint_every, log)
     cells = [_placed(cell, kept, place) for cell in cells]
     todo = [cell for cell in cells if not _done(store, cell, records.get((cell.suite, cell.key)))]
-    if todo:
-        side_by_side = min(int(workers), len(jobs_of(todo, group)))
-        threads = max(1, (os.cpu_count() or 1) // side_by_side)  # several where cores are left over
-        todo = [replace(cell, threads=threads, memory_gb=memory_gb) for cell in todo]
+    todo = with_threads(todo, int(workers), group, memory_gb)
     store.prepare()
     for cell in cells:
         known = records.get((cell.suite, cell.key))
@@ -309,7 +307,10 @@ def run_cells(
             parts=len,
         )
 
-    run_all(jobs_of(todo, group))
+    ready, skipped = parted(todo)
+    for event in skipped:
+        on_event(event)
+    run_all(jobs_of(ready, group))
     run_all(jobs_of(alone, 1))
     count = [record.status for record in fresh].count
     return Summary(

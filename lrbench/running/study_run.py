@@ -36,9 +36,7 @@ def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[C
     LrbenchError
         For an unknown suite, a number of seeds that is not in 1 to 1000, a plan without a cell, or a name in it that does not exist.
     """
-    get_suite(suite)
-    if seeds is not None and not 1 <= seeds <= MOST_SEEDS:
-        raise LrbenchError(f"seeds={seeds}: expected 1 to {MOST_SEEDS}")
+    check_scale(suite, seeds)
     study = load_study(info.source)
     cells = _cells(info, study, suite, study.plan(suite, seeds))
     if not cells:
@@ -46,6 +44,13 @@ def study_cells(info: StudyInfo, suite: str, seeds: int | None = None) -> list[C
             f"the study {info.name} asks for no cell in the suite {suite}: its plan has to return a Block"
         )
     return cells
+
+
+def check_scale(suite: str, seeds: int | None) -> None:
+    """Raise `LrbenchError` for an unknown suite, or a number of seeds that is not in 1 to 1000."""
+    get_suite(suite)
+    if seeds is not None and not 1 <= seeds <= MOST_SEEDS:
+        raise LrbenchError(f"seeds={seeds}: expected 1 to {MOST_SEEDS}")
 
 
 def study_rounds(
@@ -106,12 +111,17 @@ def study_records(
 
 
 def _cells(info: StudyInfo, study: Study, suite: str, blocks: Sequence[Block]) -> list[Cell]:
-    measure_hash, provenance = hash_of_measure(study), provenance_of("cpu")
-    cells: dict[Key, Cell] = {}
+    measure_hash = hash_of_measure(study)
+    asked = cells_of(info.name, suite, blocks)
+    return [replace(cell, study_source=info.source, measure_hash=measure_hash) for cell in asked]
+
+
+def cells_of(name: str, suite: str, blocks: Sequence[Block]) -> list[Cell]:
+    """Return the cells of some blocks, each once, as what a study of that name asks for."""
+    provenance, cells = provenance_of("cpu"), dict[Key, Cell]()
     for block in blocks:
         for cell in plan_seeds(suite, block.tasks, block.methods, block.seeds, provenance):
-            asked = replace(cell, study=info.name, study_source=info.source, measure_hash=measure_hash)
-            cells.setdefault(cell.key, asked)
+            cells.setdefault(cell.key, replace(cell, study=name))
     return list(cells.values())
 
 

@@ -114,7 +114,8 @@ def evaluate(dictionary: Dictionary, task: Task) -> Evaluation:
         "fvu": activity.fvu,
         "l0": l0,
         "dead": 1.0 - float(activity.live.float().mean()),
-        "polysemanticity": activity.polysemanticity,
+        # classes lie in one another: a latent for the upper one is none for two features
+        "polysemanticity": math.nan if task.spec.world.proxy else activity.polysemanticity,
         "mcc": mcc(dictionary.W_dec, true_dec),
         "escape": escape(dictionary, task, partner, activity.fires, features),
     }

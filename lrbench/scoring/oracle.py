@@ -36,8 +36,7 @@ def oracle_dictionary(task: Task, pair: str) -> Dictionary:
     >>> oracle_dictionary(lrbench.load_task("noise/0.3", "smoke"), "autoencoder").W_dec.shape
     torch.Size([42, 32])
     """
-    w_enc, b_enc = linear_estimate(task, pair)
-    cuts, f1 = _thresholds(task, pair, w_enc, b_enc)
+    (w_enc, b_enc), (cuts, f1) = probes(task, pair)
     kept = torch.arange(len(w_enc))
     if len(kept) > task.spec.n_latents:
         last = torch.zeros_like(f1)
@@ -45,6 +44,13 @@ def oracle_dictionary(task: Task, pair: str) -> Dictionary:
         kept = (last - f1).argsort(stable=True)[: task.spec.n_latents].sort().values
     w_dec = task.truth(pair)[1]
     return Dictionary(w_enc[kept], b_enc[kept], w_dec[kept], None, JumpReLU(cuts[kept]), pair)
+
+
+@lru_cache(maxsize=4)
+def probes(task: Task, pair: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the weights and biases of a linear probe for every feature, then its threshold and the F1 that it was chosen by."""
+    w_enc, b_enc = linear_estimate(task, pair)
+    return (w_enc, b_enc), _thresholds(task, pair, w_enc, b_enc)
 
 
 def linear_estimate(task: Task, pair: str) -> tuple[Float[Tensor, "feature d_in"], Float[Tensor, " feature"]]:

@@ -73,8 +73,9 @@ class Stream:
                 parts.append(tuple(site[place : place + missing] for site in block))
                 place, missing = place + len(parts[-1][0]), missing - len(parts[-1][0])
                 if not missing:
-                    yield parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
-                    parts, missing, left = [], size, left - 1
+                    batch = parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
+                    parts, missing, left = [], size, left - 1  # a part would keep its whole block
+                    yield batch
             place = 0
 
     def _blocks(self, numbers: range) -> Iterator[Sites]:

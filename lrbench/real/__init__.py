@@ -1,0 +1,1 @@
+"""Real representations: activations of a transformer on labelled items, and class means as a proxy for the truth."""

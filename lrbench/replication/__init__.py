@@ -1,0 +1,1 @@
+"""Replication: the paper's tables, run again, and what explains the difference."""
