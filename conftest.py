@@ -34,7 +34,7 @@ def load_task() -> Callable[..., lrbench.Task]:
 @pytest.fixture(scope="session")
 def specs() -> dict[str, WorldSpec]:
     """Return one small law per structure."""
-    from lrbench.structure import Groups, Hierarchy, WorldSpec
+    from lrbench.structure import Forest, Groups, Hierarchy, Magnitudes, WorldSpec
 
     return {
         "independent": WorldSpec(24, (16, 12), rate=0.1, interference=0.4),
@@ -49,6 +49,15 @@ def specs() -> dict[str, WorldSpec]:
         "deep": WorldSpec(30, (16, 12), interference=0.4, structure=Hierarchy((2, 2, 1), 0.3, 0.7)),
         "deep overlapping": WorldSpec(
             30, (16, 12), interference=0.4, structure=Hierarchy((3, 2), 0.3, 0.5, exclusive=False)
+        ),
+        "forest": WorldSpec(
+            26,
+            (16, 12),
+            interference=0.4,
+            structure=Forest(2, (2, 3)),
+            zipf=0.5,
+            rate_range=(0.02, 0.5),
+            magnitudes=Magnitudes(1.5, 1.0, 0.8, 0.0),
         ),
     }
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import get_context
@@ -35,7 +35,8 @@ from speed_rows import Row, as_json, instructions, table
 from torch import Tensor
 
 from lrbench.engine import processor
-from lrbench.errors import LrbenchError
+from lrbench.errors import LrbenchError, Unavailable
+from lrbench.streaming.stream import BLOCK
 from lrbench.structure import WorldSpec
 from lrbench.view import Budget, TrainView
 from lrbench.world import World
@@ -245,26 +246,37 @@ def same_l0(row: Row, steps: int, l0: float, their_l0: float) -> Row:
     return Row(row.work, row.peer, row.ours_s, row.peer_s, row.times_encoder, note, level)
 
 
-def time_sampling(work: str, tick: Tick) -> list[Row]:
-    """Time drawing a batch and representing it, in turns with SAELens' synthetic model of the same law."""
-    world, ours, theirs = World(SAMPLING, seed=0), [], []
+def time_sampling(
+    work: str, law: WorldSpec, peer: Callable[[World], Callable[[int], Tensor]], tick: Tick, batches: int = 1
+) -> list[Row]:
+    """Time drawing a batch and representing it, in turns with SAELens' synthetic model of the same law.
+
+    Ours may draw several ``batches`` at a time, as a stream does; the time is that of one.
+    """
+    world, ours, theirs = World(law, seed=0), [], []
     try:
-        sample = peers.synthetic(SAMPLING.rates, DIM)
-    except ImportError:
+        sample = peer(world)
+    except (ImportError, Unavailable):
         sample = None
     for index in range(WARM + SAMPLED):
         began = perf_counter()
-        world.represent(world.sample(BATCH, "data", index), 0, "data", index)
-        ours.append(perf_counter() - began)
+        world.represent(world.sample(batches * BATCH, "data", index), 0, "data", index)
+        ours.append((perf_counter() - began) / batches)
         if sample is not None:
             began = perf_counter()
             sample(BATCH)
             theirs.append(perf_counter() - began)
         tick(f"batch {index + 1}")
-    note = f"batches of {BATCH}, mean L0 {SAMPLING.mean_l0:.1f}"
+    note = f"batches of {BATCH}, mean L0 {law.mean_l0:.1f}" + (f", ours {batches} at a time" if batches > 1 else "")
     return [
         Row(work, "sae-lens", middle(ours), middle(theirs) if theirs else None, None, note if theirs else peers.INSTALL)
     ]
+
+
+def time_synth16k(work: str, tick: Tick) -> list[Row]:
+    """Time the same for SynthSAEBench's world, in Gaussian directions: to make them orthogonal would take longer than the rest."""
+    law = replace(lrbench.load_task("synth16k/v2", "synth").spec.world, orthogonal_steps=0)
+    return time_sampling(work, law, lambda world: world.to_sae_lens().sample, tick, max(1, BLOCK // BATCH))
 
 
 def time_stream(work: str, tick: Tick, width: int = 16_000) -> list[Row]:
@@ -329,7 +341,10 @@ def time_matching(work: str, tick: Tick) -> list[Row]:
 WORKS: dict[str, Callable[[Tick], list[Row]]] = {
     **{work: partial(time_steps, work, plan) for work, plan in STEP_WORKS.items()},
     **{work: partial(time_run, work, plan) for work, plan in RUN_WORKS.items()},
-    "sampling/16384": partial(time_sampling, "sampling/16384"),
+    "sampling/16384": partial(
+        time_sampling, "sampling/16384", SAMPLING, lambda world: peers.synthetic(world.spec.rates, DIM)
+    ),
+    "synth16k": partial(time_synth16k, "synth16k"),
     "stream/16384": partial(time_stream, "stream/16384"),
     "matching/16384": partial(time_matching, "matching/16384"),
     "matching/collapsed/4096": partial(time_collapsed, "matching/collapsed/4096"),

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     from lrbench import activation as activation
     from lrbench import theory as theory
+    from lrbench.borrowed.task import task_from_sae_lens as task_from_sae_lens
     from lrbench.catalogue.methods import load_method as load_method
     from lrbench.catalogue.tasks import load_task as load_task
     from lrbench.dictionary import Dictionary as Dictionary
@@ -47,6 +48,7 @@ HOME = {
     "load_records": "store",
     "load_task": "catalogue.tasks",
     "score": "scoring.metrics",
+    "task_from_sae_lens": "borrowed.task",
 }
 _MODULES = ("activation", "theory")
 __all__ = [*sorted(HOME), *_MODULES]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrbench.errors import LrbenchError
+from lrbench.errors import LrbenchError, NotApplicable
 
 PAIRS = ("autoencoder", "transcoder", "crosscoder")
 
@@ -28,7 +28,7 @@ def pair_sites(pair: str, n_sites: int) -> tuple[list[int], list[int]]:
     if check_pair(pair) == "crosscoder":
         return list(range(n_sites)), list(range(n_sites))
     if pair == "transcoder" and n_sites < 2:
-        raise LrbenchError(
+        raise NotApplicable(
             "pair='transcoder' needs two sites and there is one: use task.view() or task.view('transcoder')"
         )
     return [0], [1 if pair == "transcoder" else 0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lrbench.errors import LrbenchError, UnknownName
@@ -44,6 +45,12 @@ class TaskSpec:
         n = self.n_distinct
         if n != "fresh" and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
             raise LrbenchError(f"n_distinct={n!r}: expected a whole number >= 1, or 'fresh' to draw every sample anew")
+
+    def telling_what_fits(self) -> TaskSpec:
+        """Return the task with methods told the L0 of the most frequent features alone, as many of them as there are latents."""
+        fit = sorted(self.world.rates, reverse=True)[: self.n_latents]
+        told = math.fsum(fit) / self.world.mean_l0
+        return replace(self, told_l0=round(told, 6))  # the same on every machine
 
     @property
     def n_anchors(self) -> int:
@@ -147,6 +154,9 @@ SUITES = {
             n_evaluation=16_384)),
         Suite("real", "activations of small models: class means stand for the truth, on a page of their own", seeds=2, only_named=True,
               scale=Scale(dim=384, rate=0.03, n_latents=1024, n_distinct=8192, n_samples=256 * 3000, batch_size=256, n_evaluation=4096)),
+        Suite("synth", "SynthSAEBench-16k at its published size, with 10 of its 200 million samples", seeds=1, only_named=True, scale=Scale(
+            dim=768, rate=0.01, n_latents=4096, n_distinct="fresh", n_samples=10_000 * 1024, batch_size=1024,
+            n_evaluation=32_768)),
     )
 }  # fmt: skip
 

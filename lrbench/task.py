@@ -95,7 +95,7 @@ class Family:
     source: Source | None = None
 
     def in_suite(self, level: str, suite: str) -> bool:
-        """Whether a suite runs this level unless told otherwise; one without a selection runs those of `Suite.levels_of`, or all."""
+        """Whether a suite runs this level unless told otherwise; one without a selection runs those of `Suite.levels_of`, all, or none."""
         if suite in self.selection:
             return level in self.selection[suite]
         own = get_suite(suite)
@@ -135,7 +135,7 @@ def family(
         See `Family`.
     selection
         For a suite's name, the levels it runs by default, none for ``()``; a suite that is not named runs all, ``board`` those
-        of ``quick``, ``real`` none.
+        of ``quick``, ``real`` and ``synth`` none.
 
     Examples
     --------

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from lrbench.errors import LrbenchError
+from lrbench.law.directions import max_interference, orthogonalise, spread_directions
+from lrbench.law.events import Events
+from lrbench.law.forest import Forest, Given
+from lrbench.law.sampler import CutNormal, FeatureLaw, Sampler, random_loadings
 from lrbench.seeds import generator
 from lrbench.structure import Groups, Hierarchy, WorldSpec
 
-PROJECTION_STEPS = 2000
 BEND_GAIN = 2.0  # the typical argument of tanh for a feature alone: well into its bend
 BEND_SAMPLES = 4096  # what the mean square of a bent world is taken over
-BUCKETS = 64  # per event, of a table that finds which one a random number hits: few buckets hold the end of one
-GRAM_ROWS = 4096  # rows of the Gram matrix that are held at a time
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class World:
     Raises
     ------
     LrbenchError
-        When the interference M asked for is not reached; the message says what was.
+        When the interference M asked for is not reached (the message says what was), and for the structure `Given`, which
+        no seed draws.
 
     Examples
     --------
@@ -90,16 +91,25 @@ class World:
     """
 
     def __init__(self, spec: WorldSpec, seed: int = 0) -> None:
+        if isinstance(spec.structure, Given):
+            raise LrbenchError(
+                "structure=Given(...): expected one that a seed draws; this one comes with its model, use lrbench.task_from_sae_lens(model)"
+            )
         self.spec = spec
         self.seed = seed
-        self.directions: list[Float[Tensor, "feature dim"]] = [
-            spread_directions(spec.n_features, dim, spec.interference, generator(seed, "world", site))
-            for site, dim in enumerate(spec.dims)
-        ]
+        self.directions: list[Float[Tensor, "feature dim"]] = [self._spread(site) for site in range(len(spec.dims))]
         self._linear = self.directions
         self._bends = [self._bend(site) for site in range(len(spec.dims))]
         if spec.bend:  # a feature's direction is where it points on its own
-            self.directions = [F.normalize(self.isolated(site), dim=1) for site in range(len(spec.dims))]
+            ends = [bend(self._alone(site)) for site, bend in enumerate(self._bends) if bend is not None]
+            self.directions = [F.normalize(end, dim=1) for end in ends]
+
+    def _spread(self, site: int) -> Float[Tensor, "feature dim"]:
+        spec = self.spec
+        rows = spread_directions(
+            spec.n_features, spec.dims[site], spec.interference, generator(self.seed, "world", site)
+        )
+        return orthogonalise(rows, spec.orthogonal_steps) if spec.orthogonal_steps else rows
 
     def _bend(self, site: int) -> Bend | None:
         if not self.spec.bend:
@@ -125,6 +135,40 @@ class World:
     def _events(self) -> Events:
         return _independent_events(self.spec)  # takes as long as a batch where features are many
 
+    @cached_property
+    def offsets(self) -> list[Float[Tensor, " dim"]]:
+        """What every representation of a site has, whatever is active."""
+        drawn = [
+            torch.randn(dim, generator=generator(self.seed, "offset", site)) for site, dim in enumerate(self.spec.dims)
+        ]
+        return [self.spec.offset * F.normalize(vector, dim=0) for vector in drawn]
+
+    @cached_property
+    def law(self) -> FeatureLaw | None:
+        """The law of every feature where features are drawn one by one, in a forest, with a copula, or with magnitudes of their own."""
+        spec, n = self.spec, self.spec.n_features
+        if not (isinstance(spec.structure, Forest) or spec.copula or spec.magnitudes):
+            return None
+        means = torch.tensor(spec.mean_magnitudes)
+        law = spec.magnitudes
+        spreads = torch.zeros(n)
+        if law is not None:
+            spreads = (law.spread + law.spread_sd * torch.randn(n, generator=generator(self.seed, "spread"))).abs()
+        rank, scale = (spec.copula.rank, spec.copula.scale) if spec.copula else (0, 0.0)
+        return FeatureLaw(
+            drawn=torch.tensor(spec.drawn_rates, dtype=torch.float64),
+            means=means,
+            magnitudes=partial(_magnitudes, spec) if law is None else CutNormal(means, spreads),
+            parents=torch.tensor(spec.parents),
+            exclusive=torch.ones(n, dtype=torch.bool),
+            scaled=torch.full((n,), isinstance(spec.structure, Forest) and spec.structure.scaled),
+            loadings=random_loadings(n, rank, scale, generator(self.seed, "copula")),
+        )
+
+    @cached_property
+    def _sampler(self) -> Sampler | None:
+        return None if self.law is None else Sampler(self.law)
+
     def sample(self, n_samples: int, stream: str = "data", index: int = 0) -> SparseFeatures:
         """Return samples of x, the same for the same stream and index.
 
@@ -138,8 +182,11 @@ class World:
         if n_samples < 1:
             raise LrbenchError(f"n_samples={n_samples}: expected at least 1")
         rng = generator(self.seed, stream, index)
-        keys = _active_keys(self.spec, self._events, n_samples, rng)
-        values = _magnitudes(self.spec, len(keys), rng)
+        if self._sampler is None:
+            keys = _active_keys(self.spec, self._events, n_samples, rng)
+            values = _magnitudes(self.spec, keys, rng)
+        else:
+            keys, values = self._sampler.sample(n_samples, rng)
         offsets = torch.searchsorted(keys, torch.arange(n_samples) * self.spec.n_features)
         return SparseFeatures(keys % self.spec.n_features, values, offsets)
 
@@ -164,22 +211,48 @@ class World:
         stream, index
             Where the noise is drawn; give what `sample` was given.
         """
-        x, bend = features.represent(self._linear[site]), self._bends[site]
-        x = x if bend is None else bend(x)
+        x = self._seen(features.represent(self._linear[site]), site)
         if self.spec.noise:
             rng = generator(self.seed, stream, index, "noise", site)
             x = x + self.spec.noise / x.shape[1] ** 0.5 * torch.randn(x.shape, generator=rng)
         return x
 
+    def to_sae_lens(self) -> Any:
+        """Return this world as a `sae_lens.synthetic.SyntheticModel` on the CPU: the same law, directions and offset.
+
+        SAELens' own files hold no σ of magnitudes by feature: what it saves and loads draws them anew.
+
+        Raises
+        ------
+        Unavailable
+            Without sae-lens.
+        LrbenchError
+            For a law that it does not have: several sites, noise, a bend, groups, the paper's hierarchies, log-uniform
+            rates, or magnitudes that are not constant or `lrbench.structure.Magnitudes`.
+        """
+        from lrbench.law.synthetic import write
+
+        return write(self.spec, self.directions[0], self.offsets[0], self.law)
+
     def isolated(self, site: int = 0) -> Float[Tensor, "feature dim"]:
         """Return every feature on its own, at its mean magnitude, as seen at a site (no noise)."""
-        alone, bend = self.spec.mean_magnitude * self._linear[site], self._bends[site]
-        return alone if bend is None else bend(alone)
+        return self._seen(self._alone(site), site)
 
     def together(self, active: Bool[Tensor, "case feature"], site: int = 0) -> Float[Tensor, "case dim"]:
         """Return what features give together, each at its mean magnitude, as seen at a site (no noise)."""
-        x, bend = self.spec.mean_magnitude * active.float() @ self._linear[site], self._bends[site]
-        return x if bend is None else bend(x)
+        return self._seen((self._mean_magnitudes * active.float()) @ self._linear[site], site)
+
+    @cached_property
+    def _mean_magnitudes(self) -> Float[Tensor, " feature"]:
+        return torch.tensor(self.spec.mean_magnitudes)
+
+    def _alone(self, site: int) -> Float[Tensor, "feature dim"]:
+        return self._mean_magnitudes.unsqueeze(1) * self._linear[site]
+
+    def _seen(self, y: Float[Tensor, "batch dim"], site: int) -> Float[Tensor, "batch dim"]:
+        bend = self._bends[site]
+        x = y if bend is None else bend(y)
+        return x + self.offsets[site] if self.spec.offset else x
 
 
 class Bend:
@@ -217,102 +290,10 @@ class Bend:
         return (1.0 - self.strength) * y + self.strength * self._inner * torch.tanh(y @ self._turn)
 
 
-def spread_directions(
-    n_features: int, dim: int, interference: float, rng: torch.Generator, steps: int = PROJECTION_STEPS
-) -> Float[Tensor, "feature dim"]:
-    """Return unit rows whose signed inner products are all at most ``interference`` (the paper's section 3).
-
-    Normalised Gaussian rows, then projected gradient descent on
-    sum max(0, <w_i,w_j> - (M - eps))^2 + lambda * sum max(0, <w_i,w_j>)^2, until the largest inner product is <= M.
-
-    Raises
-    ------
-    LrbenchError
-        When ``steps`` do not reach M.
-    """
-    step_size, push, margin = 0.5, 0.01, 0.02 * interference  # the paper leaves lambda and eps open
-    rows = F.normalize(torch.randn(n_features, dim, generator=rng), dim=1)
-    if interference >= 1.0:
-        return rows  # unit rows reach no more: no Gram matrix is needed
-    reached = lowest = max_interference(rows)
-    for _ in range(steps):
-        if reached <= interference:
-            return rows
-        gram = (rows @ rows.T).fill_diagonal_(0.0)
-        pull = (gram - (interference - margin)).clamp_min_(0.0) + push * gram.clamp_min(0.0)
-        pull /= pull.sum(1).max().clamp_min(1.0)  # crowded rows would overshoot
-        rows = F.normalize(rows - step_size * (pull @ rows), dim=1)
-        reached = max_interference(rows)
-        lowest = min(lowest, reached)
-    if reached <= interference:
-        return rows
-    raise LrbenchError(
-        f"interference M={interference} was not reached with n={n_features} features in d={dim} dimensions: "
-        f"{steps} steps came down to {lowest:.4f}; ask for a larger M or for fewer features"
-    )
-
-
-def max_interference(directions: Float[Tensor, "feature dim"]) -> float:
-    """Return the largest signed inner product between two different rows (the paper's M); -1 for a single row."""
-    if len(directions) < 2:
-        return -1.0
-    largest = -1.0
-    for first in range(0, len(directions), GRAM_ROWS):
-        gram = directions[first : first + GRAM_ROWS] @ directions.T
-        gram.diagonal(first).fill_(-1.0)
-        largest = max(largest, float(gram.max()))
-    return largest
-
-
-def _magnitudes(spec: WorldSpec, n: int, rng: torch.Generator) -> Float[Tensor, " active"]:
+def _magnitudes(spec: WorldSpec, some: Int[Tensor, "*active"], rng: torch.Generator) -> Float[Tensor, "*active"]:
     if spec.lognormal:
-        return torch.randn(n, generator=rng).mul_(spec.lognormal).exp_()
-    return spec.magnitude_min + spec.magnitude_scale * torch.empty(n).exponential_(generator=rng)
-
-
-class Events:
-    """Independent events with given rates, made ready for many draws.
-
-    A Poisson process with intensity -log(1-p) per cell hits a cell at least once with probability exactly p, so hits are thrown as a
-    whole and double ones merged: no matrix of rows and events.
-
-    Parameters
-    ----------
-    rates
-        The probability of every event.
-    """
-
-    def __init__(self, rates: Float[Tensor, " event"]) -> None:
-        self._n = len(rates)
-        self._cumulative = (-torch.log1p(-rates.double())).cumsum(0)
-        n_buckets = BUCKETS * self._n
-        self._per_hazard = n_buckets / float(self._cumulative[-1])
-        ends = np.bincount(self._bucket(self._cumulative.numpy()), minlength=n_buckets + 1)
-        self._within = ends > 0  # buckets in which an event ends: there a hit has to be compared with it
-        self._below = (ends.cumsum() - ends).astype(np.int32)  # events that end in an earlier bucket
-
-    def _bucket(self, hazards: NDArray[np.float64]) -> NDArray[np.int64]:
-        return (hazards * self._per_hazard).astype(np.int64)  # never falls when the hazard rises, however it rounds
-
-    def keys(self, n_rows: int, rng: torch.Generator) -> Int[Tensor, " active"]:
-        """Return sorted keys row * n + event of what occurs in each row, in time proportional to their number."""
-        n_hits = int(torch.poisson(self._cumulative[-1:] * n_rows, generator=rng))
-        rows = torch.randint(n_rows, (n_hits,), generator=rng)
-        uniform = torch.rand(n_hits, dtype=torch.float64, generator=rng) * self._cumulative[-1]
-        cells = rows.numpy() * self._n + np.minimum(self._hit(uniform.numpy()), self._n - 1)
-        narrow = np.int32 if n_rows * self._n < 2**31 else np.int64  # sorted in half the time
-        keys = np.sort(cells.astype(narrow))
-        first = np.ones(n_hits, dtype=bool)
-        first[1:] = keys[1:] != keys[:-1]
-        return torch.from_numpy(keys[first].astype(np.int64))
-
-    def _hit(self, hazards: NDArray[np.float64]) -> NDArray[np.int32]:
-        """Return how many events end at or below each hazard, as a binary search does."""
-        buckets = self._bucket(hazards)
-        events = self._below[buckets]
-        unsure = self._within[buckets].nonzero()[0]
-        events[unsure] = np.searchsorted(self._cumulative.numpy(), hazards[unsure], side="right")
-        return events
+        return torch.randn(some.shape, generator=rng).mul_(spec.lognormal).exp_()
+    return spec.magnitude_min + spec.magnitude_scale * torch.empty(some.shape).exponential_(generator=rng)
 
 
 def _independent_events(spec: WorldSpec) -> Events:

@@ -15,6 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 import lrbench
+from lrbench.errors import LrbenchError
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -114,6 +115,24 @@ def test_a_step_on_a_stream_is_set_against_one_on_samples_held(
     assert row.note.startswith("drawing adds ")
 
 
+def test_sampling_without_its_peer_and_in_turns_with_it(speed: ModuleType) -> None:
+    def missing(world: lrbench.World) -> Any:
+        raise ModuleNotFoundError("No module named 'sae_lens'")
+
+    def wrong(world: lrbench.World) -> Any:
+        raise LrbenchError("this world is no synthetic model")
+
+    law = lrbench.WorldSpec(16, (12,), rate=0.1)
+    (row,) = speed.time_sampling("sampling/16", law, missing, say_nothing)
+    assert (row.peer_s, row.note) == (None, "not installed: pip install .[peers]")
+    with pytest.raises(LrbenchError, match="no synthetic model"):
+        speed.time_sampling("sampling/16", law, wrong, say_nothing)
+    asked: list[int] = []
+    (row,) = speed.time_sampling("sampling/16", law, lambda world: asked.append, say_nothing)
+    assert row.ratio > 0
+    assert asked == [speed.BATCH] * (speed.WARM + speed.SAMPLED)
+
+
 def test_collapsed_dictionaries_are_matched(speed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "CROWDED", 40)
     (row,) = speed.time_collapsed("matching/collapsed/40", say_nothing)
@@ -134,7 +153,7 @@ def test_the_works_are_those_that_are_promised(speed: ModuleType) -> None:
     assert set(speed.WORKS) >= {
         "topk/16000", "batchtopk/16000", "matryoshka/16000", "topk/4096", "relu-run", "jumprelu-run", "sampling/16384",
         "transcoder/16000", "crosscoder/16000", "stream/16384", "matching/16384",
-        "matching/collapsed/4096",
+        "matching/collapsed/4096", "synth16k",
     }  # fmt: skip
     assert speed.SAMPLING.mean_l0 == pytest.approx(34, abs=0.01)
 

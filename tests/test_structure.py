@@ -13,7 +13,17 @@ import torch
 
 import lrbench
 from lrbench.errors import LrbenchError
-from lrbench.structure import WORLD_VERSION, Groups, Hierarchy, Independent, WorldSpec
+from lrbench.structure import (
+    WORLD_VERSION,
+    Copula,
+    Forest,
+    Given,
+    Groups,
+    Hierarchy,
+    Independent,
+    Magnitudes,
+    WorldSpec,
+)
 from lrbench.world import World
 
 SPEC = WorldSpec(6, (4, 3), rate=0.3, interference=0.6, noise=0.1)
@@ -45,6 +55,19 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("decades is infinite", {"decades": math.inf}, "decades"),
     ("lognormal < 0", {"lognormal": -0.1}, "lognormal"),
     ("lognormal is NaN", {"lognormal": math.nan}, "lognormal"),
+    ("offset < 0", {"offset": -0.5}, "offset=-0.5"),
+    ("a range without zipf", {"rate_range": (0.1, 0.2)}, "without zipf"),
+    ("a range upside down", {"zipf": 1.0, "rate_range": (0.2, 0.1)}, r"rate_range=\(0.2, 0.1\)"),
+    ("a forest too large", {"structure": Forest(2, (3,))}, "2 trees hold 8 features"),
+    ("a copula of groups", {"structure": Groups(2, 0.5), "copula": Copula()}, "copula with groups features"),
+    (
+        "magnitudes in trees",
+        {"structure": Hierarchy((1,), 0.1, 0.5), "magnitudes": Magnitudes()},
+        "magnitudes with hierarchy",
+    ),
+    ("two laws of magnitudes", {"lognormal": 0.5, "magnitudes": Magnitudes()}, "lognormal=0.5 with magnitudes"),
+    ("steps < 0", {"orthogonal_steps": -1}, "orthogonal_steps=-1"),
+    ("steps and a bound", {"orthogonal_steps": 3}, "orthogonal_steps=3 with interference=0.6"),
     ("groups always on", {"rate": 0.3, "structure": Groups(2, 0.3)}, "cohesion=0.3"),
     (
         "one group always on",
@@ -62,6 +85,12 @@ BAD_STRUCTURES: list[tuple[type, dict[str, Any], str]] = [
     (Hierarchy, {"child_given_parent": 1.1}, "child_given_parent=1.1"),
     (Hierarchy, {"fraction": 0.0}, "fraction=0.0"),
     (Hierarchy, {"fraction": 1.5}, "fraction=1.5"),
+    (Forest, {"roots": 0}, "roots=0"),
+    (Forest, {"branching": (2, 0)}, r"branching=\(2, 0\)"),
+    (Copula, {"rank": 0}, "rank=0"),
+    (Copula, {"scale": math.nan}, "scale=nan"),
+    (Magnitudes, {"last": 0.0}, "last=0.0"),
+    (Magnitudes, {"spread": -1.0}, "spread=-1.0"),
     (Groups, {"size": 0}, "size=0"),
     (Groups, {"cohesion": 0.0}, "cohesion=0.0"),
     (Groups, {"cohesion": math.nan}, "cohesion=nan"),
@@ -76,6 +105,20 @@ OTHER_STRUCTURES = [
     Hierarchy((2,), child_given_parent=0.6),
     Hierarchy((2,), exclusive=False),
     Hierarchy((2,), fraction=0.5),
+    Forest(1, (2,)),
+    Forest(1, (2,), scaled=False),
+    Given((-1,) * 6, (0.1,) * 6, (1.0,) * 6, "a"),
+    Given((-1,) * 6, (0.1,) * 6, (1.0,) * 6, "b"),
+]
+OTHER_LAWS: list[dict[str, Any]] = [
+    {"copula": Copula(4, 0.2)},
+    {"copula": Copula(5, 0.2)},
+    {"magnitudes": Magnitudes(4.0)},
+    {"magnitudes": Magnitudes(4.0, spread=0.6)},
+    {"zipf": 0.5, "rate_range": (0.1, 0.4)},
+    {"zipf": 0.5, "rate_range": (0.1, 0.5)},
+    {"interference": 1.0, "orthogonal_steps": 1},
+    {"interference": 1.0, "orthogonal_steps": 2},
 ]
 
 
@@ -107,10 +150,13 @@ def test_the_hash_changes_with_every_field_and_with_the_seed() -> None:
         "bend": 0.1,
         "decades": 1.0,
         "lognormal": 0.25,
+        "offset": 0.5,
     }
-    assert set(changes) == {field.name for field in fields(WorldSpec)}
+    elsewhere = {name for law in OTHER_LAWS for name in law} - set(changes)  # these need others beside them
+    assert set(changes) | elsewhere == {field.name for field in fields(WorldSpec)}
     others = [replace(SPEC, **{name: value}) for name, value in changes.items()]
     others += [replace(SPEC, structure=structure) for structure in OTHER_STRUCTURES[1:]]
+    others += [replace(SPEC, **law) for law in OTHER_LAWS]
     hashes = [spec.hash(0) for spec in [SPEC, *others]] + [SPEC.hash(1), SPEC.hash()]
     assert len(set(hashes)) == len(hashes)
 

@@ -12,8 +12,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrbench.errors import LrbenchError
+from lrbench.law.directions import max_interference
+from lrbench.law.events import Events
 from lrbench.structure import Groups, Hierarchy, WorldSpec
-from lrbench.world import Events, World, max_interference
+from lrbench.world import World
 
 N_SAMPLES = 60_000
 LAWS = (
@@ -26,8 +28,9 @@ LAWS = (
     "overlapping",
     "deep",
     "deep overlapping",
+    "forest",
 )
-TREES = ("exclusive", "overlapping", "deep", "deep overlapping")
+TREES = ("exclusive", "overlapping", "deep", "deep overlapping", "forest")
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +59,13 @@ def test_interference_is_signed(worlds: dict[str, World]) -> None:
 
 def test_interference_is_the_same_block_by_block(worlds: dict[str, World], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [max_interference(site) for site in worlds["independent"].directions]
-    monkeypatch.setattr("lrbench.world.GRAM_ROWS", 7)  # 24 rows: the last block is smaller
+    monkeypatch.setattr("lrbench.law.directions.GRAM_ROWS", 7)  # 24 rows: the last block is smaller
     assert [max_interference(site) for site in worlds["independent"].directions] == pytest.approx(whole, abs=1e-6)
 
 
 def test_no_gram_matrix_where_every_interference_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = World(WorldSpec(24, (16,), interference=0.999)).directions[0]
-    monkeypatch.setattr("lrbench.world.max_interference", None)
+    monkeypatch.setattr("lrbench.law.directions.max_interference", None)
     assert torch.equal(World(WorldSpec(24, (16,), interference=1.0)).directions[0], expected)
 
 

@@ -140,7 +140,7 @@ def load_task(name: str, suite: str = "quick", seed: int = 0, salt: str = "") ->
     name
         ``"family/level"``, see ``lrbench list tasks``, ``"family[value]"`` for a level of your own, or either behind ``"FILE.py::"``.
     suite
-        The scale: ``"smoke"``, ``"quick"``, ``"board"`` (that of quick), ``"standard"`` or ``"real"``.
+        The scale: ``"smoke"``, ``"quick"``, ``"board"`` (that of quick), ``"standard"``, ``"real"`` or ``"synth"``.
     seed
         World, data and anchors follow from it.
     salt

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from lrbench.dictionary import Dictionary
 from lrbench.errors import LrbenchError
 from lrbench.pairing import pair_sites
-from lrbench.structure import Groups, Hierarchy, Independent, WorldSpec
+from lrbench.structure import Forest, Given, Groups, Hierarchy, Independent, WorldSpec
 from lrbench.world import World
 
 MAX_EXACT = 16  # features: 2^16 supports are enumerated in seconds
@@ -83,7 +83,16 @@ def representations(
     """Return what every feature gives on its own, or what some give together, at the mean magnitude c and divided by c.
 
     In a bent world that is the bent representation, whose length is not 1.
+
+    Raises
+    ------
+    LrbenchError
+        For a world with an offset: its representations are no sums of features.
     """
+    if world.spec.offset:
+        raise LrbenchError(
+            f"offset={world.spec.offset}: the theory is about sums of features; expected a world with offset=0, or use sampled_loss"
+        )
     ends, c = pair_sites(pair, len(world.directions)), world.spec.mean_magnitude
 
     def at(site: int) -> Tensor:
@@ -121,6 +130,12 @@ def feature_weights(spec: WorldSpec) -> Float[Tensor, " feature"]:
 def alone_probabilities(spec: WorldSpec) -> list[float]:
     """Return Pr(x = x_d e_d) of every feature d: it is active and nothing else is."""
     n, law = spec.n_features, spec.structure
+    if isinstance(law, Forest | Given) or spec.copula or spec.magnitudes:
+        more = [name for name, value in (("copula", spec.copula), ("magnitudes", spec.magnitudes)) if value]
+        raise LrbenchError(
+            f"{' with '.join([f'{law.kind} features', *more])}: the theory's weights are for independent features, groups and "
+            f"hierarchies without a copula or magnitudes by feature; use sampled_loss"
+        )
     if isinstance(law, Groups):
         events, given = spec.group_rates, spec.rates_in_group
         groups = [range(start, min(start + law.size, n)) for start in range(0, n, law.size)]
