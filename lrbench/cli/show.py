@@ -47,9 +47,9 @@ def show_command(
     if items < 1:
         raise LrbenchError(f"items={items}: expected at least 1")
     if file.suffix == ".json":
-        for name, value in {"--task": task, "--suite": suite, "--seed": seed}.items():
-            if value is not None:
-                raise LrbenchError(f"{name} {value}: a record has its own; leave it out, or give a saved dictionary")
+        for name, given in {"--task": task, "--suite": suite, "--seed": seed}.items():
+            if given is not None:
+                raise LrbenchError(f"{name} {given}: a record has its own; leave it out, or give a saved dictionary")
         dictionary, read = _of_record(file)
     else:
         dictionary, read = _of_dictionary(file, task, SUITE if suite is None else suite, SEED if seed is None else seed)
