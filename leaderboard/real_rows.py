@@ -27,14 +27,15 @@ def with_real_rows(records: Sequence[Record]) -> list[Record]:
     suites = {record.suite for record in records if record.study is None}
     if PUBLISHED not in suites or OF_PROXIES in suites:
         return list(records)
-    own = [record for record in records if record.study == STUDY]
+    own = [record for record in records if record.study == STUDY and record.suite == OF_PROXIES]
     file = find_study(STUDY).packed(OF_PROXIES)
     tasks = {info.name for info in select_tasks(OF_PROXIES)}
     methods = {info.name for info in methods_for()}
     rows = [
         record.model_copy(update={"study": None})
         for record in own or (read_packed(file) if file.is_file() else [])
-        if record.suite == OF_PROXIES and record.task in tasks and record.method in methods
+        if record.task in tasks and record.method in methods
     ]
     taken = {record.key for record in rows}
-    return [record for record in records if record.study != STUDY or record.key not in taken] + rows
+    others = [r for r in records if (r.study, r.suite) != (STUDY, OF_PROXIES) or r.key not in taken]
+    return others + rows

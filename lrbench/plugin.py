@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lrbench.store import Store
 
 OPTIONS = {
-    "suite": {"metavar": "S", "help": "smoke, quick, board, standard or real (default: quick)"},
+    "suite": {"metavar": "S", "help": "smoke, quick, board, standard, real or synth (default: quick)"},
     "task": {
         "metavar": "T",
         "action": "append",

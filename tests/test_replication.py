@@ -15,6 +15,7 @@ import lrbench
 from lrbench import LrbenchError
 from lrbench.catalogue.studies import find_study
 from lrbench.pages.interval import Interval
+from lrbench.pages.unscored import unscored
 from lrbench.record import Measures, Record, Timing
 from lrbench.replication.answers import Explained, anchoring_section, explaining, penalty_section, told
 from lrbench.replication.causes import Cause, confirmed, penalties, search
@@ -330,3 +331,13 @@ def test_the_committed_page_is_what_the_committed_records_say(tmp_path: Path) ->
     write(records, "standard", tmp_path / "replication.md")
     assert (DOCS / "replication.md").read_bytes() == (tmp_path / "replication.md").read_bytes()
     assert (DOCS / "figures" / "replication.png").is_file()  # its bytes are matplotlib's; what it draws is tested above
+
+
+def test_cells_without_a_score_are_told_by_reason_with_their_tasks() -> None:
+    ok = read_packed(find_study("replicate").packed("standard"))[0]
+    lost = [
+        ok.model_copy(update={"status": "failed", "reason": "killed", "task": f"t/{place % 5}"}) for place in range(6)
+    ]
+    (line,) = unscored([ok, *lost])
+    assert line == f"* `{ok.method}`, 6 cells failed (`t/0`, `t/1`, `t/2` and 2 more tasks): killed"
+    assert unscored([ok]) == []

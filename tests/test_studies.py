@@ -186,7 +186,13 @@ def test_committed_records_make_the_page_in_a_fresh_clone(
     assert (fresh / "crowding-smoke.md").read_bytes() == (out / "crowding-smoke.md").read_bytes()
     capsys.readouterr()
     assert main(command(crowding, fresh, "--from-records")) == 0
-    assert f"{CELLS // 2} of {CELLS} cells have no record in {packed}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{CELLS // 2} of {CELLS} cells have no record in {packed}" in said
+    assert "of other code" not in said
+    old = [record.model_copy(update={"source_hash": "0" * 16}) for record in read_packed(packed)]
+    write_packed(packed, old)
+    assert main(command(crowding, fresh, "--from-records")) == 0
+    assert f"{len(old)} of {len(old)} records are of other code or worlds than here" in capsys.readouterr().err
 
 
 def test_packing_goes_on_from_the_committed_records_and_trains_none_of_them_again(
@@ -228,6 +234,10 @@ def test_packing_a_part_loses_no_committed_record_that_is_still_asked_for(crowdi
     alone = (part / "crowding-smoke.md").read_bytes()
     assert main(command(crowding, part, "--seeds", "1", "--from-records", "--pack")) == 0
     assert read_packed(packed) == [newer, *before[1:]]
+    failed = before[1].model_copy(update={"status": "failed", "reason": "killed", "scores": {}, "curves": {}})
+    Store(part).write(failed)
+    assert main(command(crowding, part, "--seeds", "1", "--from-records", "--pack")) == 0
+    assert read_packed(packed) == [newer, *before[1:]], "a score is kept while its cell only fails elsewhere"
     assert (part / "crowding-smoke.md").read_bytes() == (out / "crowding-smoke.md").read_bytes() != alone
 
 

@@ -116,7 +116,14 @@ def study_command(
 ) -> None:
     """Run the cells of a study that have no record yet, then write its page from the records."""
     from lrbench.catalogue.studies import find_study, load_study
-    from lrbench.running.study_run import committed_records, study_cells, study_records, study_rounds, take_committed
+    from lrbench.running.study_run import (
+        committed_records,
+        outdated,
+        study_cells,
+        study_records,
+        study_rounds,
+        take_committed,
+    )
     from lrbench.store import write_packed
 
     began = time.monotonic()
@@ -159,6 +166,11 @@ def study_command(
             print(report)
     if len(records) < len(cells):
         print(f"{len(cells) - len(records)} of {len(cells)} cells have no record in {origin}", file=sys.stderr)
+    if older := outdated(cells, records):
+        print(
+            f"{older} of {len(records)} records are of other code or worlds than here: trained anew, they may differ",
+            file=sys.stderr,
+        )
     print(f"{shown}\n\npage  {target}, from {len(records)} records in {origin}")
     raise typer.Exit(EXIT_FAILED_CELLS if any(summary.failed for summary in rounds) else EXIT_OK)
 

@@ -10,13 +10,15 @@ from lrbench.pages.markdown import code, number, table
 from lrbench.record import Record
 
 FROZEN = """*Frozen* is the same training with decoder rows that stay where they started, at seed 0, beside the whole one at the same seed. Random rows
-point at no class, so measures that rest on them could not but fail: shown is what needs no decoder row, the mean F1 and recall of each
-class's best latent, M_IP of encoder rows, and the FVU. What *frozen* reaches too says nothing about learned directions.
+point at no class, so measures that rest on them could not but fail: shown are the mean F1 and recall of each class's best latent and M_IP of
+encoder rows, which need no decoder row. What *frozen* reaches too says nothing about learned directions. The FVU tells whether it learned
+anything: from 1 on it did not, its latents have all died, and nothing follows from its row.
 """
 COPY = """*Copy* is the same method on a copy of the model with random weights, against that copy's own class means. Class means of the copy's two parts
 have a cosine of {reliability}. A score that is reached there too comes from the texts, not from what the model has learned.
 """
-STARTS = """PW-MCC is the mean |cosine| of decoder rows between two starts, matched one-to-one; chance is random rows with the same second moment.
+STARTS = """PW-MCC is the mean |cosine| of decoder rows between two starts, matched one-to-one, at seed 0; chance is random rows with the same second moment. All
+rows count, those of dead latents too, so a method with many dead is lower by that alone.
 """
 
 

@@ -15,7 +15,7 @@ from lrbench.record import Record
 from lrbench.scoring.causes import OUTCOMES
 
 ONE_BY_ONE = (METHODS[0], f"{METHODS[0]}+anchored")  # the rows that are shown child by child
-MEANS = """For every scored parent class, the recall of its best latent on each child, and what the other samples are lost to: *missing*, a linear
+MEANS = """For every scored parent class with two children or more, the recall of its best latent on each child with at least five held-out items, and what the other samples are lost to: *missing*, a linear
 probe does not find the parent there either; *absorbed*, the child's own latent fires and writes the parent; *unlearned*, the rest. The four
 add up to 1, as means over children and then over parents. A latent that always fires loses nothing, so its F1 stands beside. *A tenth* is a
 training of its own with a tenth of the budget, in which the learning rate rises and falls as it does in the whole one: what is less

@@ -75,13 +75,12 @@ def save_courses(records: Sequence[Record], methods: Sequence[str], path: Path) 
             panel.set_xlabel("share of the steps")
             panel.set_ylabel(label)
             panel.set_ylim(bottom=0)
-        panels[0].set_ylim(0, min(1.0, 1.1 * max(v for (_, n), own in courses.items() if n in COURSES for v in own)))
         figure.legend(loc="outside upper center", ncols=len(methods), frameon=False)
         return _saved(figure, path)
 
 
 def save_scatter(board: Mapping[str, float], real: Mapping[str, Mapping[str, float]], path: Path) -> str:
-    """Draw the score on real activations against the board's, a panel per task; a line leads from a plain method to its anchored twin."""
+    """Draw the score on real activations against the board's, a panel per task; a line leads from a plain method to a twin."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -103,7 +102,7 @@ def save_scatter(board: Mapping[str, float], real: Mapping[str, Mapping[str, flo
             panel.set_title(task)
             panel.set_xlabel("score on the board")
             panel.set_ylabel("score on class means")
-        panels[-1].plot([], [], "o", color="#444444", fillstyle="none", label="anchored")
+        panels[-1].plot([], [], "o", color="#444444", fillstyle="none", label="twin")
         figure.legend(loc="outside right center", frameon=False)
         return _saved(figure, path)
 

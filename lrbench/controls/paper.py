@@ -17,7 +17,8 @@ means of the training items. It has to differ in model, classes and width: the p
 16,384 latents; here {classes} classes lie in one another, in {dim} dimensions and {latents} latents.
 """
 COURSE = """The counterpart of the paper's figure 7, loss with and without resampling. Dead latents start anew four times in the first 60% of the steps
-(`+resample`); the curves are the mean over stretches of 2% of the steps of one training, at seed 0, the table is the end, over seeds.
+(`+resample`); the curves are means over stretches of 2% of the steps, of a training of their own with another start at seed 0: FVU of training batches,
+and a latent is dead that has not fired lately. The table is of the recorded trainings, over seeds, on held-out items, where a latent is dead that never fires.
 """
 ENDS = {"fvu": "FVU", "dead": "dead", "headline": "score", "l0": "L0"}
 

@@ -43,7 +43,7 @@ site: the proxy is no sharper than that.
 PREDICTION = """## Does the synthetic board predict the real one?
 
 Spearman's rank correlation of the score between the rows of the published board and these tasks, over the methods that both have. The 95% interval is
-a bootstrap over methods, in which a method is drawn together with its anchored twin: the two are not independent. Autoencoders, the
+a bootstrap over methods, in which a method is drawn together with its twins (anchored, resampled): they are not independent. Autoencoders, the
 transcoder and the crosscoder are pooled, though a score compares within one pairing only; there are too few of each to be looked at apart.
 """
 
@@ -107,7 +107,7 @@ def _prediction(records: Sequence[Record], board: Mapping[str, float], path: Pat
     for task in dict.fromkeys(record.task for record in records):
         own = real_scores([record for record in records if record.task == task])
         plain = {name: value for name, value in own.items() if name == base_of(name)}
-        for name, some in (("plain and anchored", own), ("plain", plain)):
+        for name, some in (("with twins", own), ("plain", plain)):
             found = correlation(board, some)
             if not math.isnan(found.value):
                 real[task] = own

@@ -30,7 +30,7 @@ ON_RANDOM = ("topk_sae", "jumprelu_sae", "oracle", "random")
 
 
 def plan(suite: str, seeds: int | None) -> list[Block]:
-    """Return all rows on the models, some on their copies with random weights, and the rest of the board's methods, for the rank correlation.
+    """Return all rows on the models, some on their copies with random weights, and most other methods of the board, for the rank correlation.
 
     What cannot be had here is skipped by the run.
     """

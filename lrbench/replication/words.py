@@ -13,7 +13,7 @@ NOT_RUN = "not yet run"
 
 
 def reported_text(reported: Scores) -> str:
-    """Return M_GT / M_IP with the digits that the paper gives, and a dash for what it leaves out.
+    """Return M_GT / M_IP with the digits that the paper gives, but for zeros at the end, and a dash for what it leaves out.
 
     Examples
     --------

@@ -123,6 +123,12 @@ def committed_records(info: StudyInfo, suite: str) -> dict[Key, Record]:
     return _by_key(read_packed(packed) if packed.is_file() else [], suite)
 
 
+def outdated(cells: Sequence[Cell], records: Sequence[Record]) -> int:
+    """Return how many of a study's records are of another task, world or code than its cells are now."""
+    by_key = {cell.key: cell for cell in cells}
+    return sum(not by_key[record.key].same_question(record) for record in records if record.key in by_key)
+
+
 def take_committed(cells: Sequence[Cell], committed: Mapping[Key, Record], out: Path, device: str) -> int:
     """Store in the results folder the committed records that answer cells which it has not done, and return how many.
 
@@ -165,11 +171,11 @@ def _by_key(records: Sequence[Record], suite: str) -> dict[Key, Record]:
 
 
 def _of_cells(cells: Sequence[Cell], *places: Mapping[Key, Record]) -> list[Record]:
-    """Return the records of some cells, each from the first place that has one with what the study measures."""
+    """Return the records of some cells, each from the first place that has one with a score and what the study measures, or else any."""
     found = []
     for cell in cells:
         own = [place[cell.key] for place in places if cell.key in place and _holds_measures(place[cell.key], cell)]
-        found += own[:1]
+        found += sorted(own, key=lambda record: record.status != "ok")[:1]
     return found
 
 
