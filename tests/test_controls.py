@@ -201,7 +201,7 @@ def test_the_board_side_of_the_correlation_is_the_published_table(
     assert given["topk_sae"] == shown["topk_sae"]
     page = (folder("leaderboard") / "LEADERBOARD.md").read_text(encoding="utf-8")
     row = next(line for line in page.splitlines() if "| `topk_sae` " in line)
-    assert f"{given['topk_sae']:.3f} ±" in row
+    assert f" {given['topk_sae']:.3f}\N{NO-BREAK SPACE}±" in row
     assert not {"oracle", "random"} & given.keys()
 
 
