@@ -237,9 +237,9 @@ def test_the_page_says_what_the_records_say(tmp_path: Path, study: Whole) -> Non
 def test_a_page_of_few_records_is_written_too(tmp_path: Path, study: Whole) -> None:
     skipped = study[2][0].model_copy(update={"status": "skipped", "reason": "too few samples", "scores": {}})
     write([skipped], "smoke", tmp_path / "ladder.md")
-    assert f"* `{skipped.method}`, 1 cell skipped: too few samples" in (tmp_path / "ladder.md").read_text(
-        encoding="utf-8"
-    )
+    assert f"* `{skipped.method}`, 1 cell skipped (`{skipped.task}`): too few samples" in (
+        tmp_path / "ladder.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_one_number_per_method(study: Whole) -> None:

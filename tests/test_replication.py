@@ -318,7 +318,7 @@ def test_a_page_of_few_records_says_what_is_missing(tmp_path: Path) -> None:
     failed = records[0].model_copy(
         update={"status": "failed", "reason": "broke", "scores": {}, "curves": {}, "seed": 5}
     )
-    assert "* `topk_sae`, 1 cell failed: broke" in page([*records, failed], "smoke", "page")
+    assert "* `topk_sae`, 1 cell failed (`reported/default`): broke" in page([*records, failed], "smoke", "page")
 
 
 def test_penalties_are_addresses_of_the_catalogue() -> None:
